@@ -1,0 +1,39 @@
+"""portraitanim: make a still portrait speak.
+
+Public names are loaded on first use, so that ``import portraitanim`` costs nothing and ``--help`` needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+try:
+    __version__ = version("portraitanim")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0+unknown"
+
+_PUBLIC = {
+    "DenoisingUNet": "portraitanim.models.denoising_unet",
+    "PortraitAnimationPipeline": "portraitanim.pipelines.portrait_animation",
+    "PortraitAnimError": "portraitanim.errors",
+    "PortraitConditioning": "portraitanim.types",
+    "PortraitNetwork": "portraitanim.models.portrait_network",
+    "ReferenceUNet": "portraitanim.models.reference_unet",
+    "RegionMasks": "portraitanim.types",
+    "build_pipeline": "portraitanim.pipelines.build",
+    "load_preset": "portraitanim.config.presets",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
