@@ -6,6 +6,7 @@ Axis order everywhere: (batch, frames, channels, height, width).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from portraitanim.errors import InputError, ShapeError
@@ -197,6 +198,60 @@ class PortraitConditioning:
             condition_map=condition_map,
             region_masks=None if self.region_masks is None else self.region_masks.window(frames),
         )
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> PortraitConditioning:
+        """The same conditioning elsewhere or in another number format."""
+        moved = {
+            name: None if getattr(self, name) is None else getattr(self, name).to(device=device, dtype=dtype)
+            for name in ("reference_image", "audio_windows", "condition_map", "identity_embedding", "region_masks")
+        }
+        return replace(self, **moved)
+
+
+class Branch(Enum):
+    """One evaluation of the denoising network for guidance, in the order in which branches share a batch."""
+
+    UNCONDITIONAL = "unconditional"
+    """Nothing: null identity, no reference, no condition map, no audio."""
+    WITHOUT_AUDIO = "without audio"
+    """The portrait, but no audio."""
+    FULL = "full"
+    """Portrait and audio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLayout:
+    """How a batch is made of branches: all portraits of the first branch, then all of the next.
+
+    What is missing is missing from leading items: so it is a number, and never a mask.
+
+    Attributes:
+        num_portraits: portraits that are animated at once.
+        branches: the branches, in the order of `Branch`.
+    """
+
+    num_portraits: int
+    branches: tuple[Branch, ...] = (Branch.FULL,)
+
+    def __post_init__(self) -> None:
+        order = list(Branch)
+        if not self.branches or list(self.branches) != sorted(set(self.branches), key=order.index):
+            raise InputError(f"Branches must be distinct and in the order of Branch, got {self.branches}.")
+
+    @property
+    def num_items(self) -> int:
+        """Batch items in all."""
+        return self.num_portraits * len(self.branches)
+
+    @property
+    def num_without_reference(self) -> int:
+        """Leading items that see neither reference nor condition map."""
+        return self.num_portraits * self.branches.count(Branch.UNCONDITIONAL)
+
+    @property
+    def num_without_audio(self) -> int:
+        """Leading items that hear nothing."""
+        return self.num_portraits * sum(branch is not Branch.FULL for branch in self.branches)
 
 
 def _take_frames(tensor: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:

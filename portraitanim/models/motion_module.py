@@ -1,0 +1,85 @@
+"""Attention along time (AnimateDiff's motion module, arXiv 2307.04725), with motion frames carried over (Hallo)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from portraitanim.models.attention_processors import attend
+
+
+class MotionModule(nn.Module):
+    """Two temporal self-attentions and a feed-forward layer per pixel, added to the input.
+
+    Args:
+        channels: width of the feature map.
+        num_attention_heads: heads of the temporal attention.
+        max_positions: longest run of frames, motion frames included.
+        norm_num_groups: groups of the normalization, which works on each frame by itself.
+    """
+
+    def __init__(self, channels: int, num_attention_heads: int, max_positions: int, norm_num_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.attention_blocks = nn.ModuleList(
+            Attention(channels, heads=num_attention_heads, dim_head=channels // num_attention_heads) for _ in range(2)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff_norm = nn.LayerNorm(channels)
+        self.proj_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+        self.register_buffer("positions", sinusoidal_positions(max_positions, channels), persistent=False)
+
+    def forward(self, hidden_states: Tensor, num_frames: int, motion_tokens: Tensor | None = None) -> Tensor:
+        """Let every pixel see its own past and future.
+
+        Args:
+            hidden_states: ``(batch · frames, channels, height, width)``.
+            num_frames: frames per batch item.
+            motion_tokens: features of the frames before, ``(batch, motion frames, height · width, channels)``. They
+                stand before the frames and are read by them, but come out changed for nobody: what only they need is
+                not computed.
+
+        Returns:
+            As ``hidden_states``.
+        """
+        height, width = hidden_states.shape[-2:]
+        tokens = _tokens_over_time(self.norm(hidden_states), num_frames)
+        num_motion = 0
+        if motion_tokens is not None:
+            num_motion = motion_tokens.shape[1]
+            maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))
+            tokens = torch.cat([_tokens_over_time(self.norm(maps.to(tokens.dtype)), num_motion), tokens], dim=1)
+        tokens = self.proj_in(tokens)
+        positions = self.positions[:, : tokens.shape[1]].to(tokens.dtype)
+        for index, (norm, attention) in enumerate(zip(self.norms, self.attention_blocks, strict=True)):
+            normed = norm(tokens) + positions
+            kept = num_motion if index == len(self.norms) - 1 else 0
+            query = attention.to_q(normed[:, kept:])
+            seen = attend(query, attention.to_k(normed), attention.to_v(normed), attention.heads)
+            tokens = tokens[:, kept:] + attention.to_out[0](seen)
+        tokens = self.proj_out(tokens + self.ff(self.ff_norm(tokens)))
+        tokens = tokens.unflatten(0, (-1, height * width)).permute(0, 2, 3, 1)
+        return hidden_states + tokens.reshape(hidden_states.shape)
+
+
+def sinusoidal_positions(max_positions: int, channels: int) -> Tensor:
+    """Position table ``(1, max_positions, channels)``: sine in even, cosine in odd channels (base 10000)."""
+    position = torch.arange(max_positions).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    table = torch.zeros(1, max_positions, channels)
+    table[0, :, 0::2] = torch.sin(position * frequency)
+    table[0, :, 1::2] = torch.cos(position * frequency)
+    return table
+
+
+def _tokens_over_time(maps: Tensor, num_frames: int) -> Tensor:
+    """``(batch · frames, channels, height, width)`` → ``(batch · height · width, frames, channels)``."""
+    return maps.flatten(2).unflatten(0, (-1, num_frames)).permute(0, 3, 1, 2).flatten(0, 1)

@@ -1,0 +1,216 @@
+"""One stage of a UNet: used for down, mid and up, in the reference UNet as in the denoising UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, cat, nn
+from torch.utils.checkpoint import checkpoint
+
+from portraitanim.models.attention_processors import ReferenceAttentionProcessor, TokenAttentionProcessor
+from portraitanim.models.audio_attention import RegionalAudioAttention
+from portraitanim.models.motion_module import MotionModule
+from portraitanim.models.unet_context import UNetContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """How a stage is built.
+
+    Attributes:
+        name: its name in the UNet, such as ``down_blocks.0``; layer names start with it.
+        level: its depth, 0 at full latent size.
+        resnet_channels: (in, out) of each resnet.
+        num_layers: resnets that are followed by attention, audio and motion (the middle stage has one more resnet).
+        has_attention: spatial transformers, and audio modules where the network has them.
+        audio_channels: inner width of each layer's audio module; empty for none.
+        has_motion: motion modules.
+        ends_at_recording: the last spatial transformer is cut off where its input has been recorded, because what
+            comes after it influences nothing.
+    """
+
+    name: str
+    level: int
+    resnet_channels: Sequence[tuple[int, int]]
+    num_layers: int
+    has_attention: bool
+    audio_channels: Sequence[int] = ()
+    has_motion: bool = False
+    downsample: bool = False
+    upsample: bool = False
+    ends_at_recording: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSizes:
+    """Sizes that all stages of a UNet share. ``num_attention_heads`` is a number of heads, not a width."""
+
+    time_channels: int
+    num_attention_heads: int
+    cross_attention_dim: int | None
+    norm_num_groups: int
+    cross_attention_scale: float = 1.0
+    audio_attention_dim: int | None = None
+    audio_bias_outside_masks: bool = False
+    num_motion_heads: int = 8
+    max_motion_positions: int = 32
+    zero_motion_frames: int = 0
+
+
+class UNetStage(nn.Module):
+    """Layers of resnet → spatial transformer → regional audio attention → motion module, then a change of size.
+
+    Convolutions, normalizations and spatial attention work on each frame by itself; frames are rows.
+    """
+
+    def __init__(self, spec: StageSpec, sizes: LayerSizes) -> None:
+        super().__init__()
+        self.spec = spec
+        self.zero_motion_frames = sizes.zero_motion_frames
+        self.gradient_checkpointing = False
+        width = spec.resnet_channels[-1][1]
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(
+                in_channels=inside,
+                out_channels=outside,
+                temb_channels=sizes.time_channels,
+                eps=1e-5,
+                groups=sizes.norm_num_groups,
+            )
+            for inside, outside in spec.resnet_channels
+        )
+        self.attentions = nn.ModuleList()
+        self.audio_modules = nn.ModuleList()
+        self.motion_modules = nn.ModuleList()
+        for index in range(spec.num_layers):
+            if spec.has_attention:
+                cut = spec.ends_at_recording and index == spec.num_layers - 1
+                self.attentions.append(_RecordingEnd(width, sizes) if cut else spatial_transformer(width, sizes))
+            if spec.has_attention and sizes.audio_attention_dim is not None:
+                self.audio_modules.append(
+                    RegionalAudioAttention(
+                        width,
+                        spec.audio_channels[index],
+                        sizes.num_attention_heads,
+                        sizes.audio_attention_dim,
+                        sizes.norm_num_groups,
+                        sizes.audio_bias_outside_masks,
+                    )
+                )
+            if spec.has_motion:
+                self.motion_modules.append(
+                    MotionModule(width, sizes.num_motion_heads, sizes.max_motion_positions, sizes.norm_num_groups)
+                )
+        self.downsamplers = nn.ModuleList()
+        self.upsamplers = nn.ModuleList()
+        if spec.downsample:
+            self.downsamplers.append(Downsample2D(width, use_conv=True, out_channels=width, padding=1, name="op"))
+        if spec.upsample:
+            self.upsamplers.append(Upsample2D(width, use_conv=True, out_channels=width))
+
+    def layer_name(self, index: int) -> str:
+        """Name of the spatial transformer of layer ``index``, by which its conditions are found."""
+        return f"{self.spec.name}.attentions.{index}"
+
+    def forward(
+        self, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, skips: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run all layers.
+
+        Args:
+            hidden_states: ``(rows, channels, height, width)``, rows batch-major, then frames.
+            time_embedding: ``(rows or 1, time_channels)``.
+            context: the conditions of this call.
+            skips: outputs of the down stages, for an up stage, which takes its own from the end.
+
+        Returns:
+            The features, and the outputs that an up stage will read.
+        """
+        outputs = []
+        for index in range(len(self.resnets)):
+            skip = skips.pop() if skips is not None and self.spec.name.startswith("up") else None
+            if self.gradient_checkpointing and self.training:
+                hidden_states = checkpoint(
+                    self._layer, index, hidden_states, time_embedding, context, skip, use_reentrant=False
+                )
+            else:
+                hidden_states = self._layer(index, hidden_states, time_embedding, context, skip)
+            outputs.append(hidden_states)
+        for downsampler in self.downsamplers:
+            hidden_states = downsampler(hidden_states)
+            outputs.append(hidden_states)
+        for upsampler in self.upsamplers:
+            # The size of the next skip, which is not always twice ours: latents need not divide by eight.
+            size = tuple(skips[-1].shape[-2:]) if skips else None
+            hidden_states = upsampler(hidden_states, size)
+        return hidden_states, outputs
+
+    def _layer(
+        self, index: int, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, skip: Tensor | None
+    ) -> Tensor:
+        if skip is not None:
+            hidden_states = cat([hidden_states, skip], dim=1)
+        hidden_states = self.resnets[index](hidden_states, time_embedding)
+        if index >= self.spec.num_layers:
+            return hidden_states
+        name = self.layer_name(index)
+        if self.spec.has_attention:
+            hidden_states = self.attentions[index](
+                hidden_states, cross_attention_kwargs={"context": context.spatial(name)}, return_dict=False
+            )[0]
+        if self.audio_modules:
+            regional = context.regional_audio(name, self.spec.level)
+            hidden_states = self.audio_modules[index](hidden_states, regional)
+        if self.motion_modules:
+            motion = self._motion_tokens(context, name, hidden_states)
+            hidden_states = self.motion_modules[index](hidden_states, context.num_frames, motion)
+        return hidden_states
+
+    def _motion_tokens(self, context: UNetContext, name: str, hidden_states: Tensor) -> Tensor | None:
+        motion = context.motion_tokens.get(name)
+        if motion is not None or not (self.zero_motion_frames and self.spec.has_attention):
+            return motion
+        rows, channels, height, width = hidden_states.shape
+        return hidden_states.new_zeros(rows // context.num_frames, self.zero_motion_frames, height * width, channels)
+
+
+def spatial_transformer(channels: int, sizes: LayerSizes) -> Transformer2DModel:
+    """Diffusers' spatial transformer with our processors; no second attention if ``cross_attention_dim`` is None."""
+    transformer = Transformer2DModel(
+        sizes.num_attention_heads,
+        channels // sizes.num_attention_heads,
+        in_channels=channels,
+        num_layers=1,
+        cross_attention_dim=sizes.cross_attention_dim,
+        norm_num_groups=sizes.norm_num_groups,
+    )
+    block = transformer.transformer_blocks[0]
+    block.attn1.set_processor(ReferenceAttentionProcessor())
+    if block.attn2 is not None:
+        block.attn2.set_processor(TokenAttentionProcessor(sizes.cross_attention_scale))
+    return transformer
+
+
+class _RecordingEnd(nn.Module):
+    """The first layers of a spatial transformer, up to the tokens that are recorded."""
+
+    def __init__(self, channels: int, sizes: LayerSizes) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(sizes.norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        block = nn.Module()
+        block.norm1 = nn.LayerNorm(channels)
+        self.transformer_blocks = nn.ModuleList([block])
+
+    def forward(
+        self, hidden_states: Tensor, cross_attention_kwargs: dict, return_dict: bool = False
+    ) -> tuple[Tensor]:
+        tokens = self.proj_in(self.norm(hidden_states)).flatten(2).transpose(1, 2)
+        context = cross_attention_kwargs["context"]
+        context.recorded[context.name] = self.transformer_blocks[0].norm1(tokens)
+        return (hidden_states,)
