@@ -12,7 +12,7 @@ import numpy as np
 from av.filter import Graph
 from PIL import Image, PngImagePlugin
 
-from portraitanim.media.pixels import BT709, from_rgb
+from portraitanim.media.pixels import BT709, PixelConverter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,6 +80,7 @@ class ContainerFile:
         self._fps = fps
         self._feed = feed
         self._format = chosen
+        self._converter = PixelConverter()
         self._num_frames = 0
         self._num_samples = 0
         options = dict(chosen.container_options)
@@ -97,7 +98,7 @@ class ContainerFile:
     def write(self, pixels: np.ndarray) -> None:
         """See `FrameSink.write`."""
         if self._palette is None:
-            frame = from_rgb(pixels, self._format.pixel_format)
+            frame = self._converter.from_rgb(pixels, self._format.pixel_format)
             self._stamp(frame)
             self._container.mux(self._video.encode(frame))
         else:
@@ -136,7 +137,7 @@ class ContainerFile:
         context.time_base = 1 / self._fps if self._format.container != "gif" else Fraction(1, 100)
         if self._format.pixel_format.startswith("yuv"):
             context.color_primaries = context.color_trc = context.colorspace = BT709
-            context.color_range = 1  # limited, as `from_rgb` gives
+            context.color_range = 1  # limited, as `PixelConverter.from_rgb` gives
         return stream
 
     def _add_audio(self, feed: AudioFeed) -> Any:

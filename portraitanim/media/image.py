@@ -167,7 +167,7 @@ def resize_image(image: np.ndarray, height: int, width: int, kernel: str = "lanc
 
 
 def _installed_formats() -> list[str]:
-    Image.init()  # AVIF and WebP are missing from some builds, and Pillow stumbles over a name it does not know
+    Image.init()  # some builds lack AVIF or WebP, and Pillow stumbles over unknown names
     return [name for name in READABLE_FORMATS if name in Image.OPEN]
 
 

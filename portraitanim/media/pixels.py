@@ -6,7 +6,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 # Rounds instead of truncating and computes colour for every pixel; without these flags swscale shifts all
 # colours
@@ -34,46 +34,52 @@ def display_size(frame: Any, aspect: Any) -> tuple[int, int]:
     return max(1, round(frame.width * aspect)), frame.height
 
 
-def to_rgb(frame: Any, width: int, height: int) -> np.ndarray:
-    """Convert a decoded frame.
+class PixelConverter:
+    """Converts frames of one video; it keeps the scaler's tables, which cost more than a small frame."""
 
-    Args:
-        frame: a PyAV video frame of any pixel format.
-        width: of the result, before rotation.
-        height: of the result, before rotation.
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
 
-    Returns:
-        uint8 ``(height, width, 3)``, full range.
-    """
-    matrix = int(frame.colorspace)
-    source = _YUV.get(matrix)
-    if source is None or matrix in _UNSPECIFIED:
-        source = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-    converted = frame.reformat(
-        width=width,
-        height=height,
-        format="rgb24",
-        src_colorspace=source,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=_ACCURATE,
-    )
-    return converted.to_ndarray()
+    def to_rgb(self, frame: Any, width: int, height: int) -> np.ndarray:
+        """Convert a decoded frame.
 
+        Args:
+            frame: a PyAV video frame of any pixel format.
+            width: of the result, before rotation.
+            height: of the result, before rotation.
 
-def from_rgb(pixels: np.ndarray, pixel_format: str) -> Any:
-    """Convert an RGB picture to a frame for a video encoder: bt709, limited range.
+        Returns:
+            uint8 ``(height, width, 3)``, full range.
+        """
+        matrix = int(frame.colorspace)
+        source = _YUV.get(matrix)
+        if source is None or matrix in _UNSPECIFIED:
+            source = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
+        converted = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            src_colorspace=source,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_ACCURATE,
+        )
+        return converted.to_ndarray()
 
-    Args:
-        pixels: uint8 ``(height, width, 3)``.
-        pixel_format: a YUV format, such as ``yuv420p``.
-    """
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    return frame.reformat(
-        format=pixel_format,
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=_ACCURATE,
-    )
+    def from_rgb(self, pixels: np.ndarray, pixel_format: str) -> Any:
+        """Convert an RGB picture to a frame for a video encoder: bt709, limited range.
+
+        Args:
+            pixels: uint8 ``(height, width, 3)``.
+            pixel_format: a YUV format, such as ``yuv420p``.
+        """
+        return self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(pixels, format="rgb24"),
+            format=pixel_format,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_ACCURATE,
+        )
 
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:

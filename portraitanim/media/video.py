@@ -22,7 +22,7 @@ from portraitanim.media.containers import (
     zero_seconds,
 )
 from portraitanim.media.frame_rate import exact_fps
-from portraitanim.media.pixels import display_matrix, display_size, to_rgb, upright
+from portraitanim.media.pixels import PixelConverter, display_matrix, display_size, upright
 from portraitanim.types import VideoFrames
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class _Painter:
     def __init__(self, path: Path, stream: Any) -> None:
         self._path = path
         self._stream = stream
+        self._converter = PixelConverter()
         self._size: tuple[int, int] | None = None
 
     def paint(self, frame: Any) -> np.ndarray:
@@ -203,7 +204,7 @@ class _Painter:
             if transfer:
                 logger.warning("%s is an HDR video (%s); its colours will look flat.", self._path, transfer)
         try:
-            pixels = to_rgb(frame, *self._size)
+            pixels = self._converter.to_rgb(frame, *self._size)
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise MediaError(
                 f"{self._path}: a frame cannot be converted ({av_reason(error)}). Export it as H.264 MP4."

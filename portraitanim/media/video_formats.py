@@ -13,10 +13,9 @@ from portraitanim.errors import InputError, MediaError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What both MP4 and MOV store under a standard name; others would be lost without a word.
-_MP4_KEYS = frozenset(
-    {"title", "artist", "album", "comment", "copyright", "date", "description", "genre", "keywords"}
-)
+# What MOV and MP4 store under a standard name; others would be lost without a word.
+_MOV_KEYS = frozenset({"title", "artist", "album", "comment", "copyright", "date", "genre"})
+_MP4_KEYS = _MOV_KEYS | {"description", "keywords"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ _FASTSTART = {"movflags": "+faststart"}
 VIDEO_FORMATS: Mapping[str, VideoFormat] = {
     ".mp4": _h264("mp4", container_options=_FASTSTART, metadata_keys=_MP4_KEYS, holds_xmp=True),
     ".m4v": _h264("mp4", container_options=_FASTSTART, metadata_keys=_MP4_KEYS, holds_xmp=True),
-    ".mov": _h264("mov", container_options=_FASTSTART, metadata_keys=_MP4_KEYS, holds_xmp=True),
+    ".mov": _h264("mov", container_options=_FASTSTART, metadata_keys=_MOV_KEYS, holds_xmp=True),
     ".mkv": _h264("matroska"),
     ".webm": VideoFormat(
         container="webm",
