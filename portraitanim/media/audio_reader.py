@@ -11,7 +11,14 @@ import numpy as np
 import soundfile
 
 from portraitanim.errors import MediaError
-from portraitanim.media.containers import decode, open_container, promised_seconds, video_stream, zero_seconds
+from portraitanim.media.containers import (
+    audio_stream,
+    decode,
+    open_container,
+    promised_seconds,
+    video_stream,
+    zero_seconds,
+)
 from portraitanim.media.files import existing_file
 
 if TYPE_CHECKING:
@@ -105,15 +112,19 @@ class AudioReader:
 
     def _open_with_av(self) -> None:
         container = self._stack.enter_context(open_container(self._path, "sound"))
-        stream = container.streams.best("audio")
+        stream = audio_stream(container)
         if stream is None:
-            what = "a video without sound" if video_stream(container) is not None else "a file without sound"
+            what = "a file without sound" if video_stream(container) is None else "a video without sound"
+            if container.streams.audio:
+                what = "a file whose sound is in an unknown codec"
             raise MediaError(f"{self._path} is {what}. Expected a sound track: give another file.")
         frames = decode(container, stream, self._path, promised_seconds(container, stream))
         first = next(frames)  # the header may state another rate than the decoder gives (HE-AAC)
         self.sample_rate_hz, self.num_channels = first.sample_rate, first.layout.nb_channels
         zero = zero_seconds(container) if video_stream(container) is not None else None
-        self._blocks = self._av_blocks(first, frames, zero, _exact_end(container, stream))
+        self._blocks = self._av_blocks(
+            first, frames, zero, _exact_end(container, stream, self.sample_rate_hz)
+        )
 
     def _av_blocks(
         self, first: Any, frames: Iterator[Any], zero: Fraction | None, end: int | None
@@ -176,10 +187,10 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _exact_end(container: Any, stream: Any) -> int | None:
+def _exact_end(container: Any, stream: Any, rate_hz: int) -> int | None:
     """Samples of an MP4 track, whose length is exact; the decoder gives the encoder's padding too."""
     if "mp4" in container.format.name and stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * stream.sample_rate)
+        return round(stream.duration * stream.time_base * rate_hz)
     return None
 
 

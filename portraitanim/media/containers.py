@@ -69,6 +69,12 @@ def video_stream(container: Any) -> Any | None:
     return None
 
 
+def audio_stream(container: Any) -> Any | None:
+    """The main sound track, or ``None`` when there is none whose codec is known."""
+    stream = container.streams.best("audio")
+    return None if stream is None or stream.codec_context is None else stream
+
+
 def zero_seconds(container: Any) -> Fraction:
     """Time stamp at which a file's own clock starts: that of its picture, else of the whole file.
 

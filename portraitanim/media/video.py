@@ -14,6 +14,7 @@ import numpy as np
 from portraitanim.errors import InputError, MediaError
 from portraitanim.media.containers import (
     MAX_FRAME_PIXELS,
+    audio_stream,
     av_reason,
     decode,
     open_container,
@@ -90,7 +91,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         matrix = display_matrix(first)
         if matrix is not None and matrix[0] == 0:
             width, height = height, width
-        audio = container.streams.best("audio")
+        audio = audio_stream(container)
         return VideoInfo(
             width=width,
             height=height,

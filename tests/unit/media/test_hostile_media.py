@@ -1,4 +1,4 @@
-"""Truncated and hostile files: always an error of our own family, never a traceback, a hang or partial output."""
+"""Truncated and hostile files: an error of our own family, never a traceback, a hang or partial output."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ SOUNDS = ("a.wav", "a.flac", "a.ogg", "a.mp3", "a.mp4", "a.mkv")
 VIDEOS = ("a.mp4", "a.mov", "a.mkv", "a.webm", "a.gif")
 
 
+class GoodFiles(dict[str, bytes]):
+    """Prints short when a test fails."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} files>"
+
+
 @pytest.fixture(scope="module")
-def good_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """One small whole file of each kind; image.gif and video.gif differ."""
+def good_files(tmp_path_factory: pytest.TempPathFactory) -> GoodFiles:
+    """One small whole file of each kind; those of ``image a.gif`` and ``video a.gif`` differ."""
     folder = tmp_path_factory.mktemp("good")
-    files: dict[str, bytes] = {}
+    files = GoodFiles()
     picture = smooth_picture(40, 48)
     for name in IMAGES:
         if name.endswith("gif"):
@@ -159,6 +166,14 @@ def test_png_that_claims_a_huge_size(tmp_path: Path, good_files: dict[str, bytes
     data = bytearray(good_files["image a.png"])
     data[16:24] = struct.pack(">II", 0x7FFFFFFF, 0x7FFFFFFF)
     read_or_refuse("image a.png", bytes(data), tmp_path)
+
+
+def test_sound_track_in_an_unknown_codec(tmp_path: Path, good_files: dict[str, bytes]) -> None:
+    data = good_files["video a.mkv"].replace(b"A_AAC", b"A_XYZ")
+    (tmp_path / "a.mkv").write_bytes(data)
+    assert not probe_video(tmp_path / "a.mkv").has_audio
+    with pytest.raises(MediaError, match="unknown codec"):
+        load_audio(tmp_path / "a.mkv")
 
 
 def test_hostile_sound_leaves_no_video(tmp_path: Path, good_files: dict[str, bytes]) -> None:
