@@ -23,6 +23,7 @@ from portraitanim.media.containers import (
     zero_seconds,
 )
 from portraitanim.media.frame_rate import exact_fps
+from portraitanim.media.frame_timing import constant_rate, mean_rate, own_frames, shown_spans
 from portraitanim.media.pixels import PixelConverter, display_matrix, display_size, upright
 from portraitanim.types import VideoFrames
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_STILL_SECONDS = 600
-_DEFAULT_FPS = Fraction(25)
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
@@ -95,7 +94,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         return VideoInfo(
             width=width,
             height=height,
-            fps=_mean_rate(stream),
+            fps=mean_rate(stream),
             duration_seconds=promised_seconds(container, stream),
             num_frames=stream.frames or None,
             codec=stream.codec_context.name,
@@ -146,17 +145,17 @@ def iter_video(
         zero = zero_seconds(container)
         if start > 0:
             _seek(container, stream, zero + start)
-        shown = _spans(
+        shown = shown_spans(
             decode(container, stream, path, promised_seconds(container, stream)), zero, stream, path
         )
-        picked = _own_frames(shown, start, stop) if rate is None else _resampled(shown, rate, start, stop)
+        picked = own_frames(shown, start, stop) if rate is None else constant_rate(shown, rate, start, stop)
         painter = _Painter(path, stream)
         seconds: Fraction | None = None
         for frame, seconds in picked:
             yield TimedFrame(image=painter.paint(frame), seconds=float(seconds))
         if seconds is None:
             raise MediaError(f"{path} has no frame from {start_seconds:g} s on. Use an earlier --start.")
-        if duration_seconds is not None and seconds + 2 / (rate or _mean_rate(stream)) < duration_seconds:
+        if duration_seconds is not None and seconds + 2 / (rate or mean_rate(stream)) < duration_seconds:
             logger.warning(
                 "%s ends before the %.2f s asked for; its last frame is at %.2f s.",
                 path,
@@ -238,76 +237,8 @@ def _too_large(path: Path, width: int, height: int) -> str:
     return f"{path} is too large: {width} x {height}, at most 8K (7680 x 4320) is read. Scale it down first."
 
 
-def _mean_rate(stream: Any) -> Fraction:
-    rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
-    return Fraction(rate) if 0 < rate <= 1000 else _DEFAULT_FPS
-
-
 def _seek(container: Any, stream: Any, seconds: Fraction) -> None:
     try:
         container.seek(int(seconds / stream.time_base), stream=stream, backward=True)
     except (av.FFmpegError, OSError, ValueError, OverflowError):
         logger.debug("No seeking in this file; it is decoded from its start.")
-
-
-def _spans(
-    frames: Iterator[Any], zero: Fraction, stream: Any, path: Path
-) -> Iterator[tuple[Any, Fraction, Fraction]]:
-    """Give each frame its time and the time of the next one; frames out of order are left out."""
-    period = 1 / _mean_rate(stream)
-    held: tuple[Any, Fraction] | None = None
-    for frame in frames:
-        if frame.pts is not None and frame.time_base:
-            time = frame.pts * Fraction(frame.time_base) - zero
-        else:
-            time = held[1] + period if held else Fraction(0)
-        if held is None:
-            held = (frame, time)
-            continue
-        if time <= held[1]:
-            continue
-        if time - held[1] > _LONGEST_STILL_SECONDS:
-            raise MediaError(
-                f"{path} has no frame for {float(time - held[1]):.0f} s after {float(held[1]):.1f} s. "
-                f"Expected gaps below {_LONGEST_STILL_SECONDS} s: the file is damaged, export it again."
-            )
-        period = time - held[1]
-        yield held[0], held[1], time
-        held = (frame, time)
-    if held is not None:
-        own = (held[0].duration or 0) * Fraction(held[0].time_base or 0)
-        yield held[0], held[1], held[1] + (own if 0 < own <= _LONGEST_STILL_SECONDS else period)
-
-
-def _own_frames(
-    shown: Iterator[tuple[Any, Fraction, Fraction]], start: Fraction, stop: Fraction | None
-) -> Iterator[tuple[Any, Fraction]]:
-    for frame, time, _ in shown:
-        if stop is not None and time >= stop:
-            return
-        if time >= start:
-            yield frame, time - start
-
-
-def _resampled(
-    shown: Iterator[tuple[Any, Fraction, Fraction]], rate: Fraction, start: Fraction, stop: Fraction | None
-) -> Iterator[tuple[Any, Fraction]]:
-    """Show at each ``start + k / rate`` the frame nearest in time, until the last frame's time is over."""
-    index = 0
-    last: tuple[Any, Fraction] | None = None
-    for frame, time, end in shown:
-        if last is not None:
-            middle = (last[1] + time) / 2
-            while start + index / rate <= middle:
-                if stop is not None and start + index / rate >= stop:
-                    return
-                yield last[0], index / rate
-                index += 1
-        last, last_end = (frame, time), end
-    if last is None:
-        return
-    # The number of frames is rounded: half a frame more or less than the source is the nearest there is.
-    total = round(((last_end if stop is None else min(stop, last_end)) - start) * rate)
-    while index < max(total, 1 if start < last_end else 0):
-        yield last[0], index / rate
-        index += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -363,6 +364,34 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, name: str) -> No
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
     assert "Cannot write" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+from portraitanim.media.video_writer import VideoWriter
+noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
+with VideoWriter(sys.argv[1], 25, audio=sys.argv[2]) as writer:
+    while True:  # faster than the encoder: the signal mostly comes while the queue is full
+        writer.write(noise)
+        if writer.num_frames == 20:
+            print("running", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise there")
+@pytest.mark.parametrize("name", ["a.mp4", "frames"])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, name: str) -> None:
+    sound = write_wav(tmp_path / "a.wav", tone(1, 16_000))
+    code = INTERRUPTED if name == "a.mp4" else INTERRUPTED.replace(", audio=sys.argv[2]", "")
+    command = [sys.executable, "-c", code, str(tmp_path / "out" / name), str(sound)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
+    assert not list((tmp_path / "out").iterdir())
 
 
 MEMORY = """
