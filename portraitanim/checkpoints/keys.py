@@ -72,8 +72,8 @@ def _denoising_unet(system: str, renames: tuple[Rule, ...], preset: Preset) -> K
     unused = []
     for level, has_motion in enumerate(config.motion_levels):
         if not has_motion:
-            unused.append((rf"^down_blocks\.{level}\.motion_modules\.", _IDLE_MOTION))
-            unused.append((rf"^up_blocks\.{last - level}\.motion_modules\.", _IDLE_MOTION))
+            unused.append((rf"^down_blocks\.{level}\.motion_modules\.\d+\.temporal_transformer\.", _IDLE_MOTION))
+            unused.append((rf"^up_blocks\.{last - level}\.motion_modules\.\d+\.temporal_transformer\.", _IDLE_MOTION))
     check = partial(check_position_table, num_positions=config.max_motion_positions)
     return KeyTable(
         what=f"{system}'s denoising UNet",
