@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 
 from portraitanim.audio.waveform import check_fps
-from portraitanim.audio.whisper import STATES_RATE_HZ
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.types import AudioFeatures
+
+WHISPER_RATE_HZ = 50
+"""States per second of Whisper's encoder, which halves the 100 Hz of its mel frames."""
 
 ROWS_BEFORE = 4
 ROWS_AFTER = 5
@@ -75,8 +77,8 @@ def num_whisper_frames(num_rows: int, fps: float, *, trim_to_audio: bool = False
     _require_rows(num_rows)
     check_fps(fps)
     if trim_to_audio:
-        return math.ceil(num_rows * fps / STATES_RATE_HZ)
-    rows_per_frame = STATES_RATE_HZ / fps
+        return math.ceil(num_rows * fps / WHISPER_RATE_HZ)
+    rows_per_frame = WHISPER_RATE_HZ / fps
     # The published loop counts up from zero; its end is at most two frames from here.
     frame = max(0, int((num_rows + 1) / rows_per_frame) - 2)
     while int(frame * rows_per_frame) <= num_rows:
@@ -101,7 +103,7 @@ def whisper_indices(num_rows: int, fps: float, *, trim_to_audio: bool = False) -
         InputError: a number is out of range.
     """
     num_frames = num_whisper_frames(num_rows, fps, trim_to_audio=trim_to_audio)
-    own = torch.tensor([int(frame * STATES_RATE_HZ / fps) for frame in range(num_frames)])
+    own = torch.tensor([int(frame * WHISPER_RATE_HZ / fps) for frame in range(num_frames)])
     offsets = torch.arange(-ROWS_BEFORE, ROWS_AFTER + 1)
     return (own[:, None] + offsets).clamp(0, num_rows - 1)
 
@@ -155,7 +157,7 @@ def frame_windows(
         ShapeError: the states are not three-dimensional.
         InputError: the rate of the states does not fit the kind, or a number is out of range.
     """
-    expected_hz = fps if kind == "centred" else STATES_RATE_HZ
+    expected_hz = fps if kind == "centred" else WHISPER_RATE_HZ
     if features.rate_hz != expected_hz:
         raise InputError(
             f"Audio windows of kind {kind!r} read states at {expected_hz:g} Hz, got {features.rate_hz:g} Hz from "

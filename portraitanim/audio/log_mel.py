@@ -73,7 +73,7 @@ class LogMelAudioEncoder:
 
         num_mel_frames = math.ceil(num_frames * _MEL_RATE_HZ / fps)
         bands = self._mel_frames(waveform.to(self.device), num_mel_frames)
-        quarters = torch.arange(num_frames * STEPS_PER_FRAME, device=self.device, dtype=torch.float64)
+        quarters = torch.arange(num_frames * STEPS_PER_FRAME, dtype=torch.float64)
         # Mel frame m stands for the time (m + 0.5) / 100 s, quarter q for (q + 0.5) / (4 fps).
         positions = (quarters + 0.5) * (_MEL_RATE_HZ / (STEPS_PER_FRAME * fps)) - 0.5
         states = _interpolate_rows(bands, positions).reshape(num_frames, STEPS_PER_FRAME, NUM_MELS)
@@ -97,8 +97,7 @@ class LogMelAudioEncoder:
 def _interpolate_rows(rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Rows at fractional positions, linear between neighbours, the edge rows held beyond the ends."""
     positions = positions.clamp(0, len(rows) - 1)
-    lower = positions.floor()
-    weight = (positions - lower).to(rows.dtype)[:, None]
-    before = lower.long()
+    before = positions.floor().long()
     after = (before + 1).clamp(max=len(rows) - 1)
-    return torch.lerp(rows[before], rows[after], weight)
+    weight = (positions - before)[:, None].to(rows.dtype).to(rows.device)
+    return torch.lerp(rows[before.to(rows.device)], rows[after.to(rows.device)], weight)

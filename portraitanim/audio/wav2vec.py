@@ -67,15 +67,16 @@ class Wav2Vec2AudioEncoder(FrozenEncoder, Wav2Vec2Model):
         """Hidden states of all layers, one step per video frame (Hallo).
 
         The sound is brought to zero mean and unit variance over the whole utterance. Silence that fills the last
-        clip is appended after that. All frames attend to all others, as published; that is quadratic in the length.
+        clip is appended after that. All frames attend to all others, as published: the work of that grows with the
+        square of the length, and the convolutions hold about 16 MB per second of sound (full size, float32).
 
         Args:
             waveform: float32 ``(samples,)`` at 16 kHz, in [-1, 1].
             fps: video frames per second.
             pad_to_multiple_of: frames of a clip; zeros are appended until the number of frames is a multiple.
-            max_seconds_per_pass: above this length, work in pieces of at most so many seconds, and memory no longer
-                grows with the square of the length. The transformer of each piece sees nothing beyond it, so results
-                differ a little from one pass. ``None`` works in one pass, whatever the length.
+            max_seconds_per_pass: above this length, work in pieces of at most so many seconds, with bounded memory
+                and work that grows with the length. The transformer of each piece sees nothing beyond it, so the
+                states are not those of one pass. ``None`` works in one pass, whatever the length.
             overlap_seconds: sound on either side of a piece that is seen and whose states are discarded. Part of
                 ``max_seconds_per_pass``.
 
@@ -138,7 +139,7 @@ def normalise_loudness(waveform: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(samples,)``; silence stays silence.
     """
-    # float64: the mean of a long file would lose digits in float32.
-    mean = waveform.mean(dtype=torch.float64)
-    variance = waveform.double().var(correction=0)
-    return ((waveform.double() - mean) / torch.sqrt(variance + _VARIANCE_FLOOR)).to(waveform.dtype)
+    # float64: the mean of a long file would lose digits in float32. On the CPU: not every GPU has float64.
+    samples = waveform.cpu().double()
+    normalised = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + _VARIANCE_FLOOR)
+    return normalised.to(waveform)

@@ -107,18 +107,21 @@ def _statistics(
     conv: nn.Conv1d, norm: nn.GroupNorm, waveform: torch.Tensor, samples_per_piece: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the norm over the whole utterance subtracts from each channel and multiplies it by, ``(channels, 1)``."""
-    total = torch.zeros(conv.out_channels, dtype=torch.float64, device=waveform.device)
+    # Sums over pieces in float64, on the CPU because Apple's GPUs have no such numbers.
+    total = torch.zeros(conv.out_channels, dtype=torch.float64)
     squares = torch.zeros_like(total)
     count = 0
     for piece in _pieces(waveform, conv.kernel_size[0], conv.stride[0], samples_per_piece):
-        values = conv(piece)[0].double()
-        total += values.sum(dim=1)
-        squares += values.square().sum(dim=1)
-        count += values.shape[1]
+        values = conv(piece)[0].float()
+        length = values.shape[1]
+        piece_mean = values.mean(dim=1).cpu().double()
+        total += length * piece_mean
+        squares += length * (values.var(dim=1, correction=0).cpu().double() + piece_mean.square())
+        count += length
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0)
-    scale = norm.weight.double() / torch.sqrt(variance + norm.eps)
-    return mean[:, None].to(waveform.dtype), scale[:, None].to(waveform.dtype)
+    scale = norm.weight.cpu().double() / torch.sqrt(variance + norm.eps)
+    return mean[:, None].to(waveform), scale[:, None].to(waveform)
 
 
 def _pieces(waveform: torch.Tensor, field: int, hop: int, samples_per_piece: int) -> Iterator[torch.Tensor]:

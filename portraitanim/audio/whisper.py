@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from portraitanim.audio.frame_windows import WHISPER_RATE_HZ
 from portraitanim.audio.frozen_encoder import FrozenEncoder, layer_outputs
 from portraitanim.audio.mel_filters import mel_filters
 from portraitanim.audio.waveform import SAMPLE_RATE_HZ, check_waveform
@@ -45,11 +46,8 @@ HF_WHISPER_IGNORED_KEYS: tuple[tuple[str, str], ...] = (
 )
 """The same for files in the layout of transformers."""
 
-STATES_RATE_HZ = 50
-"""States per second; the encoder halves the 100 Hz of its mel frames."""
-
 MEL_FRAMES_PER_STATE = 2
-_HOP = SAMPLE_RATE_HZ // (MEL_FRAMES_PER_STATE * STATES_RATE_HZ)
+_HOP = SAMPLE_RATE_HZ // (MEL_FRAMES_PER_STATE * WHISPER_RATE_HZ)
 _FFT = 400
 
 
@@ -101,7 +99,7 @@ class WhisperAudioEncoder(FrozenEncoder, WhisperEncoder):
             self.encode_segment(segment)[: num_mel_frames // MEL_FRAMES_PER_STATE]
             for segment, num_mel_frames in filled_segments(bands, segment_length)
         ]
-        return AudioFeatures(states=torch.cat(kept), rate_hz=STATES_RATE_HZ, encoder=self.encoder_name)
+        return AudioFeatures(states=torch.cat(kept), rate_hz=WHISPER_RATE_HZ, encoder=self.encoder_name)
 
     @torch.no_grad()
     def encode_segment(self, bands: torch.Tensor) -> torch.Tensor:
