@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _keep_tensors(golden: Golden, pattern: str, target: Path) -> None:
-    kept = {name: np.ascontiguousarray(golden[name]) for name in sorted(golden) if re.fullmatch(pattern, name)}
+    kept = {name: np.asarray(golden[name], order="C") for name in sorted(golden) if re.fullmatch(pattern, name)}
     if target.suffix == ".npz":
         np.savez_compressed(target, **kept)
     else:
