@@ -15,18 +15,22 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+unknown"
 
 _PUBLIC = {
+    "AudioProjection": "portraitanim.models.embedders",
+    "ConditionEncoder": "portraitanim.models.embedders",
     "DenoisingUNet": "portraitanim.models.denoising_unet",
-    "PortraitAnimationPipeline": "portraitanim.pipelines.portrait_animation",
+    "IdentityProjection": "portraitanim.models.embedders",
     "PortraitAnimError": "portraitanim.errors",
+    "PortraitAnimationPipeline": "portraitanim.pipelines.portrait_animation",
     "PortraitConditioning": "portraitanim.types",
     "PortraitNetwork": "portraitanim.models.portrait_network",
     "ReferenceUNet": "portraitanim.models.reference_unet",
     "RegionMasks": "portraitanim.types",
+    "RegionWeights": "portraitanim.types",
     "build_pipeline": "portraitanim.pipelines.build",
     "load_preset": "portraitanim.config.presets",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604 - the names are strings
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portraitanim.errors import InputError, ShapeError
 
@@ -39,7 +39,7 @@ class VideoFrames:
     def __post_init__(self) -> None:
         if self.data.ndim != 4 or self.data.dtype != "uint8":
             raise ShapeError(
-                f"Video frames must be uint8 (frames, channels, height, width), got {self.data.dtype} {self.data.shape}."
+                f"Frames must be uint8 (frames, channels, height, width), got {self.data.dtype} {self.data.shape}."
             )
         if not self.fps > 0:
             raise InputError(f"Frames per second must be positive, got {self.fps}.")
@@ -201,9 +201,15 @@ class PortraitConditioning:
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> PortraitConditioning:
         """The same conditioning elsewhere or in another number format."""
-        moved = {
+        moved: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name).to(device=device, dtype=dtype)
-            for name in ("reference_image", "audio_windows", "condition_map", "identity_embedding", "region_masks")
+            for name in (
+                "reference_image",
+                "audio_windows",
+                "condition_map",
+                "identity_embedding",
+                "region_masks",
+            )
         }
         return replace(self, **moved)
 

@@ -39,9 +39,10 @@ class DenoisingUNetConfig:
     """The UNet that denoises frames.
 
     ``cross_attention_source`` names what the second attention of a spatial block reads: the identity tokens
-    (Hallo), the audio tokens (EchoMimic), or nothing, and then the blocks have no second attention. ``audio_attention_dim`` is the width of the audio tokens that the
-    regional audio attention reads; ``None`` leaves that layer out. The three booleans at the end are
-    structural quirks of the published Hallo weights, see `Quirks`.
+    (Hallo), the audio tokens (EchoMimic), or nothing, and then the blocks have no second attention.
+    ``audio_attention_dim`` is the width of the audio tokens that the regional audio attention reads; ``None`` leaves
+    that layer out. The three booleans at the end are quirks of the published Hallo weights that change the structure;
+    `Quirks` has those that change what is read.
     """
 
     in_channels: int = 4
@@ -168,7 +169,10 @@ class SamplingConfig:
         )
         low, high = self.guidance_interval
         _require(
-            0.0 <= low <= high <= 1.0, "sampling.guidance_interval", "0 <= low <= high <= 1", self.guidance_interval
+            0.0 <= low <= high <= 1.0,
+            "sampling.guidance_interval",
+            "0 <= low <= high <= 1",
+            self.guidance_interval,
         )
 
 

@@ -63,8 +63,7 @@ def overlapping_windows(
     length = min(num_frames, num_frames_per_window)
     stride = num_frames if length == num_frames else num_frames_per_window - num_overlap_frames
     return [
-        tuple((start + index + shift) % num_frames for index in range(length))
-        for start in range(0, num_frames, stride)
+        tuple((start + index + shift) % num_frames for index in range(length)) for start in range(0, num_frames, stride)
     ]
 
 

@@ -7,13 +7,15 @@ is kept on a module between calls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
+_Layer = TypeVar("_Layer", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
 def project_keys_values(attention: Attention, tokens: Tensor) -> KeysValues:
     """Keys and values of ``(..., tokens, channels)``: computed once, read in every denoising step."""
     return attention.to_k(tokens), attention.to_v(tokens)
+
+
+def start_at_zero(layer: _Layer) -> _Layer:
+    """Zero the layer's parameters: what it adds to the network starts as nothing and is learned."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class ReferenceAttentionProcessor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from portraitanim.models.attention_processors import KeysValues, attend, project_keys_values
+from portraitanim.models.attention_processors import KeysValues, attend, project_keys_values, start_at_zero
 from portraitanim.types import REGION_NAMES
 
 
@@ -65,10 +66,7 @@ class RegionalAudioAttention(nn.Module):
         for region in REGION_NAMES:
             attention = Attention(inner_channels, audio_dim, heads=num_attention_heads, dim_head=head_dim)
             self.add_module(f"attn_{region}", attention)
-            zero_conv = nn.Conv2d(inner_channels, inner_channels, 1)
-            nn.init.zeros_(zero_conv.weight)
-            nn.init.zeros_(zero_conv.bias)
-            self.add_module(f"zero_conv_{region}", zero_conv)
+            self.add_module(f"zero_conv_{region}", start_at_zero(nn.Conv2d(inner_channels, inner_channels, 1)))
         self.norm3 = nn.LayerNorm(inner_channels)
         self.ff = FeedForward(inner_channels, activation_fn="geglu")
         self.proj_out = nn.Conv2d(inner_channels, channels, 1)
@@ -118,7 +116,7 @@ class RegionalAudioAttention(nn.Module):
         return heard if silent == 0 else torch.cat([answer, heard])
 
     def _through_zero_conv(self, region: str, answer: Tensor, mask: Tensor | None) -> Tensor:
-        conv = self.get_submodule(f"zero_conv_{region}")
+        conv = cast("nn.Conv2d", self.get_submodule(f"zero_conv_{region}"))
         weight, bias = conv.weight.flatten(1), conv.bias
         if mask is None:
             return nn.functional.linear(answer, weight, bias)

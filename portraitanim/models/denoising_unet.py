@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, cat, nn
 from torch.nn.functional import silu
 
 from portraitanim.errors import ShapeError
 from portraitanim.models.attention_processors import KeysValues, project_keys_values
+from portraitanim.models.audio_attention import RegionalAudioAttention
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes
 
 
-class DenoisingUNet(UNetBackbone):
+class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
     """A UNet over frames; each layer is resnet → spatial attention → regional audio attention → motion module.
 
     Args:
@@ -137,7 +140,7 @@ class DenoisingUNet(UNetBackbone):
     def project_audio(self, tokens: Tensor) -> dict[str, Sequence[KeysValues]]:
         """Keys and values of the audio tokens ``(rows, tokens, dim)`` for each region, once per clip."""
         return {
-            stage.layer_name(index): module.project(tokens)
+            stage.layer_name(index): cast("RegionalAudioAttention", module).project(tokens)
             for stage in self.stages()
             for index, module in enumerate(stage.audio_modules)
         }
@@ -147,12 +150,9 @@ class DenoisingUNet(UNetBackbone):
         """Whether sound acts by region (pose, expression, lip), so that weights and masks mean something."""
         return self.config.audio_attention_dim is not None
 
-    def _spatial_blocks(self) -> list[tuple[str, nn.Module]]:
-        return [
-            (stage.layer_name(index), attention.transformer_blocks[0])
-            for stage in self.stages()
-            for index, attention in enumerate(stage.attentions)
-        ]
+    def _spatial_blocks(self) -> Iterator[tuple[str, Any]]:
+        for stage in self.stages():
+            yield from stage.spatial_blocks()
 
 
 def _add_condition(hidden_states: Tensor, context: UNetContext) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from portraitanim.errors import ShapeError
+from portraitanim.models.attention_processors import start_at_zero
 
 
 class ConditionEncoder(ModelMixin, ConfigMixin):
@@ -29,12 +32,10 @@ class ConditionEncoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, block_out_channels[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for narrow, wide in zip(block_out_channels[:-1], block_out_channels[1:], strict=True):
+        for narrow, wide in pairwise(block_out_channels):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
-        self.conv_out = nn.Conv2d(block_out_channels[-1], out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = start_at_zero(nn.Conv2d(block_out_channels[-1], out_channels, 3, padding=1))
 
     def forward(self, condition_map: Tensor) -> Tensor:
         """Encode pictures.

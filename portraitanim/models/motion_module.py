@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from portraitanim.models.attention_processors import attend
+from portraitanim.models.attention_processors import attend, start_at_zero
 
 
 class MotionModule(nn.Module):
@@ -32,9 +33,8 @@ class MotionModule(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.ff = FeedForward(channels, activation_fn="geglu")
         self.ff_norm = nn.LayerNorm(channels)
-        self.proj_out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        self.proj_out = start_at_zero(nn.Linear(channels, channels))
+        self.positions: Tensor
         self.register_buffer("positions", sinusoidal_positions(max_positions, channels), persistent=False)
 
     def forward(self, hidden_states: Tensor, num_frames: int, motion_tokens: Tensor | None = None) -> Tensor:
@@ -59,7 +59,7 @@ class MotionModule(nn.Module):
             tokens = torch.cat([_tokens_over_time(self.norm(maps.to(tokens.dtype)), num_motion), tokens], dim=1)
         tokens = self.proj_in(tokens)
         positions = self.positions[:, : tokens.shape[1]].to(tokens.dtype)
-        for index, (norm, attention) in enumerate(zip(self.norms, self.attention_blocks, strict=True)):
+        for index, (norm, attention) in enumerate(self._layers()):
             normed = norm(tokens) + positions
             kept = num_motion if index == len(self.norms) - 1 else 0
             query = attention.to_q(normed[:, kept:])
@@ -68,6 +68,9 @@ class MotionModule(nn.Module):
         tokens = self.proj_out(tokens + self.ff(self.ff_norm(tokens)))
         tokens = tokens.unflatten(0, (-1, height * width)).permute(0, 2, 3, 1)
         return hidden_states + tokens.reshape(hidden_states.shape)
+
+    def _layers(self) -> list[tuple[nn.Module, Any]]:
+        return list(zip(self.norms, self.attention_blocks, strict=True))
 
 
 def sinusoidal_positions(max_positions: int, channels: int) -> Tensor:

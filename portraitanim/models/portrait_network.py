@@ -84,6 +84,10 @@ class PortraitNetwork(nn.Module):
             raise ShapeError("This network reads the identity: give identity_embedding, (batch, 512).")
         return self.identity_projection(embedding)
 
+    def null_identity_tokens(self, embedding: Tensor | None) -> Tensor | None:
+        """Tokens of nobody: not zeros, but the projection of a zero embedding."""
+        return self.identity_tokens(None if embedding is None else torch.zeros_like(embedding))
+
     def encode_reference(self, latents: Tensor, identity_tokens: Tensor | None, num_motion_frames: int = 0) -> dict:
         """Read portraits.
 
@@ -158,9 +162,7 @@ class PortraitNetwork(nn.Module):
             condition=condition,
         )
 
-    def project_reference(
-        self, features: Mapping[str, Tensor], identity_tokens: Tensor | None
-    ) -> ReferenceFeatures:
+    def project_reference(self, features: Mapping[str, Tensor], identity_tokens: Tensor | None) -> ReferenceFeatures:
         """Project the portrait's features, once per video.
 
         Args:

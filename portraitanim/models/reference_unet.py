@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from portraitanim.errors import ShapeError
@@ -12,7 +13,7 @@ from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes
 
 
-class ReferenceUNet(UNetBackbone):
+class ReferenceUNet(UNetBackbone, ModelMixin, ConfigMixin):
     """A 2-D UNet whose result is the input of each self-attention (ReferenceNet of Hallo and EchoMimic).
 
     It ends where the last of them is recorded: the layers after it, and the output convolution of Stable
@@ -76,10 +77,7 @@ class ReferenceUNet(UNetBackbone):
     def _project(self, identity_tokens: Tensor | None) -> dict[str, KeysValues]:
         if identity_tokens is None:
             return {}
-        projected = {}
-        for stage in self.stages():
-            for index, attention in enumerate(stage.attentions):
-                attn2 = getattr(attention.transformer_blocks[0], "attn2", None)
-                if attn2 is not None:
-                    projected[stage.layer_name(index)] = project_keys_values(attn2, identity_tokens)
-        return projected
+        blocks = [named for stage in self.stages() for named in stage.spatial_blocks()]
+        return {
+            name: project_keys_values(block.attn2, identity_tokens) for name, block in blocks if hasattr(block, "attn2")
+        }

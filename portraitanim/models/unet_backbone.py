@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from portraitanim.errors import ConfigError
@@ -16,10 +15,15 @@ from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes, StageSpec, UNetStage
 
 
-class UNetBackbone(ModelMixin, ConfigMixin):
-    """Base of `ReferenceUNet` and `DenoisingUNet`; parameter names are those of Stable Diffusion 1.5."""
+class UNetBackbone(nn.Module):
+    """Base of `ReferenceUNet` and `DenoisingUNet`; parameter names are those of Stable Diffusion 1.5.
+
+    Those two are diffusers' ``ModelMixin`` in their own modules, where diffusers looks for it when it loads them.
+    """
 
     _supports_gradient_checkpointing = True
+    config: Any
+    dtype: torch.dtype
 
     def _build(
         self,
@@ -50,9 +54,9 @@ class UNetBackbone(ModelMixin, ConfigMixin):
 
     def stages(self) -> Iterator[UNetStage]:
         """All stages in the order in which they run."""
-        yield from self.down_blocks
+        yield from cast("Iterable[UNetStage]", self.down_blocks)
         yield self.mid_block
-        yield from self.up_blocks
+        yield from cast("Iterable[UNetStage]", self.up_blocks)
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: object = None) -> None:
         """Recompute each layer in the backward pass instead of keeping it: less memory, the same numbers.

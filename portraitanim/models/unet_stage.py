@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
@@ -113,12 +114,21 @@ class UNetStage(nn.Module):
         if spec.upsample:
             self.upsamplers.append(Upsample2D(width, use_conv=True, out_channels=width))
 
+    def spatial_blocks(self) -> Iterator[tuple[str, Any]]:
+        """Name and transformer block of each spatial transformer."""
+        for index, attention in enumerate(self.attentions):
+            yield self.layer_name(index), cast("Any", attention).transformer_blocks[0]
+
     def layer_name(self, index: int) -> str:
         """Name of the spatial transformer of layer ``index``, by which its conditions are found."""
         return f"{self.spec.name}.attentions.{index}"
 
     def forward(
-        self, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, skips: list[Tensor] | None = None
+        self,
+        hidden_states: Tensor,
+        time_embedding: Tensor,
+        context: UNetContext,
+        skips: list[Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run all layers.
 
@@ -151,7 +161,12 @@ class UNetStage(nn.Module):
         return hidden_states, outputs
 
     def _layer(
-        self, index: int, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, skip: Tensor | None
+        self,
+        index: int,
+        hidden_states: Tensor,
+        time_embedding: Tensor,
+        context: UNetContext,
+        skip: Tensor | None,
     ) -> Tensor:
         if skip is not None:
             hidden_states = cat([hidden_states, skip], dim=1)
@@ -203,14 +218,10 @@ class _RecordingEnd(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(sizes.norm_num_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        block = nn.Module()
-        block.norm1 = nn.LayerNorm(channels)
-        self.transformer_blocks = nn.ModuleList([block])
+        self.transformer_blocks = nn.ModuleList([nn.ModuleDict({"norm1": nn.LayerNorm(channels)})])
 
-    def forward(
-        self, hidden_states: Tensor, cross_attention_kwargs: dict, return_dict: bool = False
-    ) -> tuple[Tensor]:
+    def forward(self, hidden_states: Tensor, cross_attention_kwargs: dict, return_dict: bool = False) -> tuple[Tensor]:
         tokens = self.proj_in(self.norm(hidden_states)).flatten(2).transpose(1, 2)
         context = cross_attention_kwargs["context"]
-        context.recorded[context.name] = self.transformer_blocks[0].norm1(tokens)
+        context.recorded[context.name] = cast("nn.ModuleDict", self.transformer_blocks[0])["norm1"](tokens)
         return (hidden_states,)

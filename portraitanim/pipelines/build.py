@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,17 +19,16 @@ from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
-    from torch import nn
 
 
-def build_networks(preset: Preset, device: torch.device | str | None = None) -> dict[str, nn.Module]:
+def build_networks(preset: Preset, device: torch.device | str | None = None) -> dict[str, Any]:
     """The trained networks of a preset with fresh weights, by component name.
 
     Args:
         preset: what to build.
         device: where; ``"meta"`` gives shapes without memory.
     """
-    sections = {
+    sections: dict[str, tuple[type, Any]] = {
         "reference_unet": (ReferenceUNet, preset.network.reference_unet),
         "denoising_unet": (DenoisingUNet, preset.network.denoising_unet),
         "condition_encoder": (ConditionEncoder, preset.network.condition_encoder),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,21 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from PIL.Image import Image
 from torch import Tensor
 
 from portraitanim.config.schema import Quirks, SamplingConfig, from_dict
-from portraitanim.diffusion.guidance import Guidance
 from portraitanim.diffusion.schedule import check_scheduler
-from portraitanim.diffusion.windows import overlapping_windows, sequential_clips
+from portraitanim.diffusion.windows import sequential_clips
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
-from portraitanim.models.portrait_network import PortraitNetwork, ReferenceFeatures
+from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
-from portraitanim.models.unet_context import UNetContext
-from portraitanim.types import BatchLayout, Branch, PortraitConditioning
+from portraitanim.pipelines.sampling_run import Generators, SamplingRun
+from portraitanim.types import PortraitConditioning
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
-
-_MAX_FRAMES_PROJECTED_AT_ONCE = 480
-"""Overlapping windows read keys and values of the whole video up to this length (at full size about 5 MB a frame);
-beyond it each window projects its own again, which costs a tenth of a per cent."""
 
 
 @dataclass
@@ -45,28 +40,6 @@ class PortraitAnimationOutput(BaseOutput):
     """
 
     frames: Tensor | np.ndarray | list[list[Image]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What stays the same during one call."""
-
-    network: PortraitNetwork
-    sampling: SamplingConfig
-    guidance: Guidance
-    branches: tuple[Branch, ...]
-    conditioning: PortraitConditioning
-    portrait_latents: Tensor
-    identity: Tensor | None
-    null_identity: Tensor | None
-    reference: ReferenceFeatures
-    generator: torch.Generator | list[torch.Generator] | None
-    latents: Tensor | None
-    on_step_end: StepCallback | None
-
-    @property
-    def layout(self) -> BatchLayout:
-        return BatchLayout(num_portraits=self.conditioning.batch_size, branches=self.branches)
 
 
 class PortraitAnimationPipeline(DiffusionPipeline):
@@ -85,7 +58,9 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         preset: name of the system that the weights belong to.
     """
 
-    model_cpu_offload_seq = "identity_projection->audio_projection->condition_encoder->reference_unet->denoising_unet->vae"
+    model_cpu_offload_seq = (
+        "identity_projection->audio_projection->condition_encoder->reference_unet->denoising_unet->vae"
+    )
     _optional_components = ["identity_projection", "audio_projection"]  # noqa: RUF012 - diffusers reads a list
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
@@ -137,7 +112,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         conditioning: PortraitConditioning,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "pt",
         return_dict: bool = True,
@@ -184,7 +159,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
     def stream(
         self,
         conditioning: PortraitConditioning,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
         decode: bool = True,
@@ -194,75 +169,29 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
         Arguments are those of `__call__`; what was yielded is not kept, so memory does not grow with the video.
         """
-        run = self._start(conditioning, sampling, generator, latents, callback_on_step_end)
-        self.scheduler.set_timesteps(run.sampling.num_inference_steps, device=self._execution_device)
-        if run.sampling.plan == "sequential":
-            yield from self._clip_by_clip(run, decode)
+        given = {name: value for name, value in sampling.items() if value is not None}
+        options: SamplingConfig = from_dict(SamplingConfig, {**self.config.sampling, **given}, "sampling")
+        self._check(conditioning, options)
+        device, dtype = self._execution_device, self.denoising_unet.dtype
+        conditioning = conditioning.to(device, dtype)
+        run = SamplingRun.start(
+            self.network,
+            options,
+            conditioning,
+            self._encode(conditioning.reference_image),
+            generator,
+            None if latents is None else latents.to(device, dtype),
+        )
+        if options.plan == "sequential":
+            yield from self._clip_by_clip(run, callback_on_step_end, decode)
         else:
-            yield from self._by_windows(run, decode)
-
-    def _start(
-        self,
-        conditioning: PortraitConditioning,
-        options: dict[str, Any],
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: Tensor | None,
-        on_step_end: StepCallback | None,
-    ) -> _Run:
-        given = {name: value for name, value in options.items() if value is not None}
-        sampling: SamplingConfig = from_dict(SamplingConfig, {**self.config.sampling, **given}, "sampling")
-        self._check(conditioning, sampling)
-        guidance = Guidance.from_scales(
-            sampling.guidance_scale,
-            sampling.image_guidance_scale,
-            sampling.audio_guidance_scale,
-            sampling.guidance_interval,
-        )
-        network = self.network
-        conditioning = conditioning.to(self._execution_device, self.denoising_unet.dtype)
-        branches = guidance.all_branches(sampling.num_inference_steps)
-        identity = network.identity_tokens(conditioning.identity_embedding)
-        null_identity = None
-        if identity is not None and conditioning.identity_embedding is not None:
-            null_identity = network.identity_tokens(torch.zeros_like(conditioning.identity_embedding))
-        portrait_latents = self._encode(conditioning.reference_image)
-        features = network.encode_reference(
-            *self._reference_rows(network, portrait_latents, identity, null_identity, branches),
-            num_motion_frames=sampling.num_motion_frames,
-        )
-        return _Run(
-            network=network,
-            sampling=sampling,
-            guidance=guidance,
-            branches=branches,
-            conditioning=conditioning,
-            portrait_latents=portrait_latents,
-            identity=identity,
-            null_identity=null_identity,
-            reference=network.project_reference(features, _of_branches(branches, identity, null_identity)),
-            generator=generator,
-            latents=None if latents is None else latents.to(self._execution_device, self.denoising_unet.dtype),
-            on_step_end=on_step_end,
-        )
-
-    def _reference_rows(
-        self,
-        network: PortraitNetwork,
-        latents: Tensor,
-        identity: Tensor | None,
-        null_identity: Tensor | None,
-        branches: tuple[Branch, ...],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Rows of the reference pass: the portraits, preceded by the same with null identity where a quirk needs it."""
-        if network.quirks.tile_reference_rows and Branch.UNCONDITIONAL in branches and identity is not None:
-            return torch.cat([latents, latents]), torch.cat([null_identity, identity])
-        return latents, identity
+            yield from self._by_windows(run, callback_on_step_end, decode)
 
     def _check(self, conditioning: PortraitConditioning, sampling: SamplingConfig) -> None:
         height, width = conditioning.reference_image.shape[-2:]
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         if height % factor or width % factor:
-            raise ShapeError(f"Height and width must be multiples of {factor}, got {height}×{width}.")
+            raise ShapeError(f"Height and width must be multiples of {factor}, got {height} by {width}.")
         longest = sampling.num_frames_per_clip + sampling.num_motion_frames
         if longest > self.denoising_unet.config.max_motion_positions:
             raise InputError(
@@ -271,124 +200,62 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             )
         if self.denoising_unet.has_regional_audio and conditioning.region_masks is None:
             raise InputError("This network's audio attention works by region: give region_masks.")
-        if not self.denoising_unet.has_regional_audio and conditioning.region_weights.as_tuple() != (1.0, 1.0, 1.0):
+        if not self.denoising_unet.has_regional_audio and conditioning.region_weights.as_tuple() != (
+            1.0,
+            1.0,
+            1.0,
+        ):
             raise InputError("This network has no regional audio attention: region weights would have no effect.")
 
-    def _clip_by_clip(self, run: _Run, decode: bool) -> Iterator[Tensor]:
+    def _clip_by_clip(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
         num_motion = run.sampling.num_motion_frames
-        motion_pixels = run.conditioning.reference_image[:, None].expand(-1, num_motion, -1, -1, -1)
-        first = 0
-        for clip in sequential_clips(run.conditioning.num_frames, run.sampling.num_frames_per_clip):
-            motion = self._encode_motion(run, motion_pixels) if num_motion else None
-            context = self._prepare(run, run.conditioning.window(clip.frames), motion)
-            latents = self._initial_latents(run, first, len(clip.frames))
-            latents = self._denoise(run, latents, lambda frames, context=context: context)
-            first += len(clip.frames)
+        before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
+        length = run.sampling.num_frames_per_clip
+        for number, clip in enumerate(sequential_clips(run.conditioning.num_frames, length)):
+            motion = run.motion_features(before) if num_motion else None
+            context = run.clip_context(clip.frames, motion)
+            velocity = partial(run.clip_velocity, context=context)
+            latents = self._denoise(run, run.initial_latents(number * length, length), velocity, on_step_end)
             if not decode and not num_motion:
                 yield latents[:, : clip.num_new]
                 continue
             pixels = torch.cat(list(self._decode(latents)), dim=1)
-            motion_pixels = (pixels[:, len(clip.frames) - num_motion :] * 2 - 1).to(latents.dtype)
+            # Motion frames take the way through pixels, as the weights learned them.
+            before = self._encode((pixels[:, length - num_motion :] * 2 - 1).flatten(0, 1))
+            before = before.unflatten(0, (len(pixels), num_motion))
             yield (pixels if decode else latents)[:, : clip.num_new]
 
-    def _by_windows(self, run: _Run, decode: bool) -> Iterator[Tensor]:
-        num_frames = run.conditioning.num_frames
-        if num_frames <= _MAX_FRAMES_PROJECTED_AT_ONCE:
-            context_of = self._prepare(run, run.conditioning, None).window
-        else:
-
-            def context_of(frames: tuple[int, ...]) -> UNetContext:
-                return self._prepare(run, run.conditioning.window(frames), None)
-
-        latents = self._denoise(run, self._initial_latents(run, 0, num_frames), context_of)
+    def _by_windows(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
+        velocity = partial(run.video_velocity, context_of=run.window_contexts())
+        latents = self._denoise(run, run.initial_latents(0, run.conditioning.num_frames), velocity, on_step_end)
         if decode:
             yield from self._decode(latents)
         else:
             yield latents
 
     def _denoise(
-        self, run: _Run, latents: Tensor, context_of: Callable[[tuple[int, ...]], UNetContext]
+        self,
+        run: SamplingRun,
+        noise: Tensor,
+        velocity_of: Callable[[Tensor, Tensor, int], Tensor],
+        on_step_end: StepCallback | None,
     ) -> Tensor:
         """All steps of one clip, or of the whole video by windows."""
         # Multistep schedulers remember their last outputs: every clip starts anew.
-        self.scheduler.set_timesteps(run.sampling.num_inference_steps, device=latents.device)
+        self.scheduler.set_timesteps(run.sampling.num_inference_steps, device=noise.device)
         timesteps = self.scheduler.timesteps
+        latents = noise * self.scheduler.init_noise_sigma
         extra = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters and run.generator is not None:
             extra["generator"] = run.generator
         with self.progress_bar(total=len(timesteps)) as progress:
             for step, timestep in enumerate(timesteps):
-                velocity = self._velocity(run, latents, timestep, step, len(timesteps), context_of)
+                velocity = velocity_of(self.scheduler.scale_model_input(latents, timestep), timestep, step)
                 latents = self.scheduler.step(velocity, timestep, latents, **extra, return_dict=False)[0]
-                if run.on_step_end is not None:
-                    changed = run.on_step_end(self, step, timestep, {"latents": latents})
-                    latents = changed.get("latents", latents)
+                if on_step_end is not None:
+                    latents = on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
                 progress.update()
         return latents
-
-    def _velocity(
-        self,
-        run: _Run,
-        latents: Tensor,
-        timestep: Tensor,
-        step: int,
-        num_steps: int,
-        context_of: Callable[[tuple[int, ...]], UNetContext],
-    ) -> Tensor:
-        """Guided velocity of all frames: the mean over the windows that hold a frame."""
-        branches = run.guidance.branches(step, num_steps)
-        windows = self._windows(run, latents.shape[1], step)
-        scaled = self.scheduler.scale_model_input(latents, timestep)
-        total = torch.zeros_like(latents)
-        counts = [0] * latents.shape[1]
-        for window in windows:
-            context = context_of(window)
-            if branches != run.branches:
-                context = context.full_branch(len(latents))
-            sample = scaled[:, list(window)].repeat(len(branches), 1, 1, 1, 1)
-            velocity = run.guidance.combine(run.network.denoise(sample, timestep, context), branches)
-            if len(windows) == 1 and run.sampling.plan == "sequential":
-                return velocity
-            total[:, list(window)] += velocity
-            for frame in window:
-                counts[frame] += 1
-        if len(branches) == 1 and run.network.quirks.sum_overlaps_without_guidance:
-            return total
-        return total / torch.tensor(counts, device=total.device, dtype=total.dtype)[:, None, None, None]
-
-    def _windows(self, run: _Run, num_frames: int, step: int) -> list[tuple[int, ...]]:
-        sampling = run.sampling
-        if sampling.plan == "sequential":
-            return [tuple(range(num_frames))]
-        return overlapping_windows(
-            num_frames,
-            sampling.num_frames_per_clip,
-            sampling.num_overlap_frames,
-            shift=sampling.window_shift_per_step * step,
-        )
-
-    def _prepare(
-        self, run: _Run, conditioning: PortraitConditioning, motion: dict[str, Tensor] | None
-    ) -> UNetContext:
-        network = run.network
-        condition_map = conditioning.condition_map
-        return network.prepare(
-            run.layout,
-            reference=run.reference,
-            audio_tokens=network.audio_tokens(conditioning.audio_windows),
-            condition=None if condition_map is None else network.condition_encoder(condition_map),
-            motion=motion,
-            masks=conditioning.region_masks,
-            weights=conditioning.region_weights,
-        )
-
-    def _encode_motion(self, run: _Run, pixels: Tensor) -> dict[str, Tensor]:
-        """Features of the frames before a clip, for every branch that differs in them."""
-        latents = self._encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        if run.identity is None:
-            return run.network.encode_motion(latents, None)
-        tokens = _of_branches(run.branches, run.identity, run.null_identity)
-        return run.network.encode_motion(latents.repeat(len(run.branches), 1, 1, 1, 1), tokens)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """Scaled mean latents of pictures ``(n, 3, height, width)`` in [-1, 1]."""
@@ -401,28 +268,6 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             pixels = self.vae.decode((frame / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
             yield (pixels / 2 + 0.5).clamp(0, 1).float()[:, None]
 
-    def _initial_latents(self, run: _Run, first_frame: int, num_frames: int) -> Tensor:
-        batch, channels, height, width = run.portrait_latents.shape
-        if run.latents is not None:
-            latents = run.latents[:, first_frame : first_frame + num_frames]
-            if latents.shape != (batch, num_frames, channels, height, width):
-                raise ShapeError(
-                    f"latents for frames {first_frame} to {first_frame + num_frames - 1} must be "
-                    f"{(batch, num_frames, channels, height, width)}, got {tuple(latents.shape)}."
-                )
-        else:
-            # Channels before frames, as the published code draws: the same seed gives the same noise.
-            noise = randn_tensor(
-                (batch, channels, num_frames, height, width),
-                generator=run.generator,
-                device=run.portrait_latents.device,
-                dtype=run.portrait_latents.dtype,
-            )
-            latents = noise.transpose(1, 2)
-        if run.sampling.noise_clamp is not None:
-            latents = latents.clamp(-run.sampling.noise_clamp, run.sampling.noise_clamp)
-        return latents * self.scheduler.init_noise_sigma
-
     @staticmethod
     def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:
         if output_type in ("pt", "latent"):
@@ -433,11 +278,3 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
         pixels = (frames * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
         return [[PillowImage.fromarray(frame) for frame in video] for video in pixels]
-
-
-def _of_branches(branches: tuple[Branch, ...], identity: Tensor | None, null_identity: Tensor | None) -> Tensor | None:
-    """Identity tokens of all batch items: null for the unconditional branch, the portrait's for the others."""
-    if identity is None or null_identity is None:
-        return None
-    return torch.cat([null_identity if branch is Branch.UNCONDITIONAL else identity for branch in branches])
-
