@@ -1,8 +1,8 @@
 """Write the compact copy of the goldens that the repository carries: ``python -m tests.parity.make_compact``.
 
 The full goldens are some 24 MB; a clone without them must still prove each network, the scheduler tables, one pipeline
-run of each system, the masks and the audio features. File names stay; files hold fewer tensors; a test that asks for one
-of the others is skipped by name.
+run of each system, the masks and the audio features. File names stay; files hold fewer tensors; a test that asks for
+one of the others is skipped by name.
 """
 
 from __future__ import annotations

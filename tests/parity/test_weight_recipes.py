@@ -55,4 +55,3 @@ def test_position_code_is_the_stored_one() -> None:
     stored = Golden("echomimic", "g_fullsize_hashweights.safetensors")["pe_320"]
     # Three of the 160 rates differ in their last bit between builds of torch's exp; times position 31 that is 1e-6.
     torch.testing.assert_close(sinusoid(stored.shape), stored, rtol=0, atol=2e-6)
-

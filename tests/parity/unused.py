@@ -1,7 +1,7 @@
 """Golden tensors that no parity test reads, and why. `test_goldens_read` fails on any that is not listed here.
 
-For each file (``system/name``): regular expressions that fit names of tensors as a whole, with the reason. A file that is
-no tensor file (JSON, picture, sound) has the one name ``*``, written ``\\*``.
+For each file (``system/name``): regular expressions that fit names of tensors as a whole, with the reason. A file
+without tensors (JSON, picture, sound) has one name, an asterisk.
 """
 
 from __future__ import annotations
