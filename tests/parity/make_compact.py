@@ -34,7 +34,7 @@ KEEP: dict[str, str | None] = {
         r"ref\.latents.*|ref\.enc.*|bank\.(down_blocks\.[12]|mid|up_blocks\.1).*|bank\.up_blocks\.3\.attentions\.2.*"
     ),
     "hallo/io_denoise.safetensors": (
-        r"f3\..*|f4\.(?!out).*|f4\.out\.official\.t(24|666)|f4\.out\.bank_fp32\..*|f4\.out\.trainstyle.*"
+        r"f3\..*|f4\.(?!out).*|f4\.out\.official\.t(24|666)|f4\.out\.bank_fp32\..*|f4\.out\.(trainstyle|EVALMODE).*"
     ),
     "hallo/io_denoise_activations_f4_bank_fp32_t666.safetensors": r"down_blocks\.[0-3]|mid_block|up_blocks\.0",
     "hallo/io_pipeline.safetensors": r"in\..*|(official|bank_fp32)\.latents_per_step\.clip0",
@@ -44,7 +44,7 @@ KEEP: dict[str, str | None] = {
     "echomimic/weights_recipe.json": None,
     "echomimic/keys_full.json": None,
     "echomimic/fullsize_summary.json": None,
-    "echomimic/g_reference.safetensors": r"latent|timestep|bank/(?!down_blocks\.0|up_blocks\.3\.attentions\.0).*",
+    "echomimic/g_reference.safetensors": r"latent|timestep|bank/.*",
     "echomimic/g_denoise.safetensors": (
         r"latent|audio|mask_fea|odd_.*|out_odd.*|out_mask_cfg_t(500_bank(16|32)|999_bank32)|out_mask_nocfg_t999_bank32"
     ),
