@@ -98,11 +98,18 @@ class AudioFeatures:
         states: ``(steps, layers, dim)``.
         rate_hz: steps per second; the video rate for wav2vec2 and log-mel, 50 for Whisper.
         encoder: name of the encoder, as in `portraitanim.config.schema.AudioConfig`.
+        num_padding_steps: how many steps at the end stand for appended silence, not for sound of the file.
     """
 
     states: torch.Tensor
     rate_hz: float
     encoder: str
+    num_padding_steps: int = 0
+
+    @property
+    def num_valid_steps(self) -> int:
+        """Number of steps that stand for sound of the file."""
+        return len(self.states) - self.num_padding_steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Sound → features: the three audio encoders, and the encoder states that each video frame sees."""
