@@ -61,7 +61,9 @@ def _echomimic(preset: str, pose: str, accelerated: str) -> Layout:
         parts={
             # The accelerated variants come without a reference network and locator of their own.
             "reference_unet": Part(files=(f"reference_unet{pose}.pth",)),
-            "denoising_unet": Part(files=(f"motion_module{pose}{accelerated}.pth", f"denoising_unet{pose}{accelerated}.pth")),
+            "denoising_unet": Part(
+                files=(f"motion_module{pose}{accelerated}.pth", f"denoising_unet{pose}{accelerated}.pth")
+            ),
             "condition_encoder": Part(files=(f"face_locator{pose}.pth",)),
         },
         tables=ECHOMIMIC_KEYS,

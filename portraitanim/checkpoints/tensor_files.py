@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ _SAFETENSORS_DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_CHUNK_BYTES = 1 << 24
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -159,7 +157,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dt
         for key, tensor in tensors.items():
             converted = tensor.detach().to(_stored_dtype(tensor, dtype)).contiguous()
             _check_finite(key, tensor, converted)
-            file.write(memoryview(converted.reshape(-1).view(torch.uint8).numpy()))
+            file.write(converted.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _stored_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -172,17 +170,3 @@ def _check_finite(key: str, tensor: Tensor, converted: Tensor) -> None:
     if bool(tensor.isfinite().all()):
         raise CheckpointError(f"{key} has numbers beyond the range of {converted.dtype}. Use --dtype bf16 or fp32.")
     raise CheckpointError(f"{key} holds numbers that are not finite: the file is damaged. Download it again.")
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    digest = hashlib.sha256()
-    for chunk in _chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
