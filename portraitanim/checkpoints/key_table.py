@@ -109,9 +109,7 @@ def _as_matrix(tensor: Tensor, key: str, table: KeyTable) -> Tensor:
     return tensor
 
 
-def _message(
-    problems: Mapping[str, list[str]], published: Mapping[str, Tensor], table: KeyTable, source: str
-) -> str:
+def _message(problems: Mapping[str, list[str]], published: Mapping[str, Tensor], table: KeyTable, source: str) -> str:
     parts = []
     for kind, items in problems.items():
         if items:

@@ -58,7 +58,8 @@ _KNOWN = (
         needs=(r"^encoder\.positional_embedding$", r"^encoder\.blocks\."),
     ),
     _Fingerprint(
-        name="Whisper from the Hugging Face hub; use --system whisper-tiny", needs=(r"encoder\.embed_positions\.weight$",)
+        name="Whisper from the Hugging Face hub; use --system whisper-tiny",
+        needs=(r"encoder\.embed_positions\.weight$",),
     ),
     _Fingerprint(
         name="a Stable Diffusion autoencoder; use --system sd-vae-ft-mse",
@@ -81,7 +82,9 @@ _KNOWN = (
         needs=(_UNET, r"\.motion_modules\.", _CROSS),
     ),
     _Fingerprint(
-        name="EchoMimic's reference_unet.pth; use --system echomimic", needs=(_UNET,), lacks=(r"attn2\.", r"^conv_out\.")
+        name="EchoMimic's reference_unet.pth; use --system echomimic",
+        needs=(_UNET,),
+        lacks=(r"attn2\.", r"^conv_out\."),
     ),
     _Fingerprint(
         name="a UNet of Stable Diffusion 1.5, which holds no portrait animation",
