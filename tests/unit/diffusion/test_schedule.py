@@ -11,9 +11,15 @@ from portraitanim.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("ddim", 2e-2), ("dpm++2m", 2e-2), ("unipc", 2e-2), ("euler", 2e-2), ("lcm", 2e-2)]
-    # TCD ends at the first training timestep, whose noise (a standard deviation of 0.03) is still in the sample.
-    + [("tcd", 0.12)],
+    [
+        ("ddim", 2e-2),
+        ("dpm++2m", 2e-2),
+        ("unipc", 2e-2),
+        ("euler", 2e-2),
+        ("lcm", 2e-2),
+        # TCD ends at the first training timestep, whose noise (a standard deviation of 0.03) is still in the sample.
+        ("tcd", 0.12),
+    ],
 )
 def test_every_solver_starts_from_pure_noise_and_ends_at_the_data(name: str, tolerance: float) -> None:
     """A perfect velocity predictor for one known latent must lead to it, whatever solver walks the schedule."""
