@@ -61,9 +61,7 @@ def detected_face_crop(box_xyxy: Sequence[float], height: int, width: int) -> De
 def dilate_box(box: PixelBox, fraction: float, height: int, width: int) -> PixelBox:
     """Grow a box on every side by a fraction of its height and width (rounded down), inside the picture."""
     rows, columns = int(fraction * (box.bottom - box.top)), int(fraction * (box.right - box.left))
-    return _clamp(
-        PixelBox(box.top - rows, box.bottom + rows, box.left - columns, box.right + columns), height, width
-    )
+    return _clamp(PixelBox(box.top - rows, box.bottom + rows, box.left - columns, box.right + columns), height, width)
 
 
 def centred_square(box: PixelBox, height: int, width: int) -> PixelBox:

@@ -7,11 +7,13 @@ of the lines is that of the published EchoMimic drawings, where a later line cov
 
 from __future__ import annotations
 
+import itertools
+
 Edges = tuple[tuple[int, int], ...]
 
 
 def _chain(*points: int) -> Edges:
-    return tuple(zip(points[:-1], points[1:], strict=True))
+    return tuple(itertools.pairwise(points))
 
 
 NUM_MESH_POINTS = 468

@@ -176,9 +176,7 @@ def soft_mask(box: PixelBox, height: int, width: int, kernel: int) -> np.ndarray
     return normalized
 
 
-def _group_box(
-    points_px: np.ndarray, group: tuple[int, ...], height: int, width: int, expand: float
-) -> PixelBox:
+def _group_box(points_px: np.ndarray, group: tuple[int, ...], height: int, width: int, expand: float) -> PixelBox:
     if points_px.ndim != 2 or points_px.shape[0] != NUM_LANDMARKS or points_px.shape[1] < 2:
         raise ShapeError(f"Landmarks of one face must be ({NUM_LANDMARKS}, 2 or more), got {points_px.shape}.")
     points = points_px[list(group), :2].astype(np.float64)
@@ -203,8 +201,8 @@ def _expand_span(low: float, high: float, size: int, expand: float) -> tuple[int
         low, high = low - (high - size), size
     # Published: a box larger than the picture starts at a negative number here, which Python reads as counted
     # from the far side, so that the mask is empty. We clamp, and never return a box without a pixel.
-    low = min(max(int(round(low)), 0), size - 1)
-    return low, max(int(round(high)), low + 1)
+    low = min(max(round(low), 0), size - 1)
+    return low, max(round(high), low + 1)
 
 
 def _resize_pil(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
