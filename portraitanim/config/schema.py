@@ -210,10 +210,6 @@ class Preset:
     def __post_init__(self) -> None:
         _check_preset(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as YAML and JSON hold it (tuples become lists)."""
-        return _plain(dataclasses.asdict(self))
-
 
 def _require(condition: bool, name: str, expected: str, got: Any) -> None:
     if not condition:
@@ -253,6 +249,11 @@ def _check_preset(preset: Preset) -> None:
         f"at most network.denoising_unet.max_motion_positions = {unet.max_motion_positions}",
         preset.sampling.num_frames_per_clip + preset.sampling.num_motion_frames,
     )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain data, as YAML and JSON hold it: tuples become lists. `from_dict` reads it back."""
+    return _plain(dataclasses.asdict(config))
 
 
 def _plain(value: Any) -> Any:

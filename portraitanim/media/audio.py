@@ -46,9 +46,7 @@ def load_audio(
         InputError: a rate, start or duration that makes no sense.
         MediaError: absent, damaged, without sound, empty, or with samples that are not numbers.
     """
-    chunks = list(
-        iter_audio(path, sample_rate_hz, start_seconds=start_seconds, duration_seconds=duration_seconds)
-    )
+    chunks = list(iter_audio(path, sample_rate_hz, start_seconds=start_seconds, duration_seconds=duration_seconds))
     return AudioTrack(
         samples=np.concatenate([chunk.samples for chunk in chunks], axis=1),
         sample_rate_hz=chunks[0].sample_rate_hz,
@@ -122,16 +120,12 @@ def save_audio(track: AudioTrack, path: str | Path) -> None:
         MediaError: another suffix, or the system refuses to write.
     """
     if Path(path).suffix.lower() not in _SAVED_SUFFIXES:
-        raise MediaError(
-            f"Cannot write sound to {path}. Use a name that ends in {' or '.join(_SAVED_SUFFIXES)}."
-        )
+        raise MediaError(f"Cannot write sound to {path}. Use a name that ends in {' or '.join(_SAVED_SUFFIXES)}.")
     with whole_file(path) as partial:
         try:
             soundfile.write(partial, track.samples.T, track.sample_rate_hz, subtype="PCM_16")
         except soundfile.SoundFileError as error:
-            raise MediaError(
-                f"Cannot write {path}: {error}. Free some space or choose another name."
-            ) from error
+            raise MediaError(f"Cannot write {path}: {error}. Free some space or choose another name.") from error
 
 
 def _excerpt(
@@ -150,18 +144,13 @@ def _excerpt(
             return
     if position <= start:
         raise MediaError(
-            f"{path} lasts {position / rate_hz:.2f} s; nothing is left at {start_seconds:g} s. "
-            "Use an earlier --start."
+            f"{path} lasts {position / rate_hz:.2f} s; nothing is left at {start_seconds:g} s. Use an earlier --start."
         )
     if stop is not None:
-        logger.warning(
-            "%s ends at %.2f s, before the %.2f s asked for.", path, position / rate_hz, stop / rate_hz
-        )
+        logger.warning("%s ends at %.2f s, before the %.2f s asked for.", path, position / rate_hz, stop / rate_hz)
 
 
-def _resampled(
-    blocks: Iterator[np.ndarray], from_hz: int, to_hz: int, num_channels: int
-) -> Iterator[np.ndarray]:
+def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int, num_channels: int) -> Iterator[np.ndarray]:
     """Resample a stream of ``(channels, samples)`` blocks; where they are cut does not change the result."""
     if to_hz < 1:
         raise InputError(f"A sample rate must be at least 1 Hz, got {to_hz}.")

@@ -34,9 +34,7 @@ class AudioFeed:
         num_channels: 1 or 2; sound of more channels is mixed to one.
     """
 
-    def __init__(
-        self, audio: AudioTrack | str | Path, rates_hz: Collection[int], start_seconds: float = 0.0
-    ) -> None:
+    def __init__(self, audio: AudioTrack | str | Path, rates_hz: Collection[int], start_seconds: float = 0.0) -> None:
         """Open the sound, so that a bad file is found before any picture is made.
 
         Args:
@@ -99,7 +97,5 @@ class AudioFeed:
 def _track_chunks(track: AudioTrack, rate_hz: int, start_seconds: float) -> Generator[AudioTrack]:
     start = round(start_seconds * track.sample_rate_hz)
     if not 0 <= start < track.samples.shape[1]:
-        raise InputError(
-            f"The sound lasts {track.duration_seconds:.2f} s; it cannot start at {start_seconds:g} s."
-        )
+        raise InputError(f"The sound lasts {track.duration_seconds:.2f} s; it cannot start at {start_seconds:g} s.")
     yield resample(AudioTrack(samples=track.samples[:, start:], sample_rate_hz=track.sample_rate_hz), rate_hz)

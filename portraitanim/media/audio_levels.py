@@ -58,9 +58,7 @@ def measure_levels(track: AudioTrack, silence_dbfs: float = -50.0) -> AudioLevel
     return AudioLevels(
         duration_seconds=duration,
         peak=float(magnitude.max(initial=0.0)),
-        rms_dbfs=_decibels(
-            float(np.square(track.samples, dtype=np.float64).mean()) if track.samples.size else 0.0
-        ),
+        rms_dbfs=_decibels(float(np.square(track.samples, dtype=np.float64).mean()) if track.samples.size else 0.0),
         loudness_lufs=integrated_loudness(track),
         clipped_fraction=float((magnitude >= _CLIPPED_LEVEL).mean()) if track.samples.size else 0.0,
         leading_silence_seconds=float(leading),

@@ -30,9 +30,7 @@ logger = logging.getLogger(__name__)
 
 _RATE_LIMITS_HZ = (1_000, 768_000)
 _MAX_CHANNELS = 64
-_MAX_LEVEL = (
-    8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
-)
+_MAX_LEVEL = 8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
 _GAP_SECONDS = 0.04  # one frame at 25 fps; smaller steps in time stamps are rounding of the container
 _LONGEST_GAP_SECONDS = 600
 _CODEC_PADDING_SAMPLES = 4096  # an encoder's last block is at most this long
@@ -122,9 +120,7 @@ class AudioReader:
         first = next(frames)  # the header may state another rate than the decoder gives (HE-AAC)
         self.sample_rate_hz, self.num_channels = first.sample_rate, first.layout.nb_channels
         zero = zero_seconds(container) if video_stream(container) is not None else None
-        self._blocks = self._av_blocks(
-            first, frames, zero, _exact_end(container, stream, self.sample_rate_hz)
-        )
+        self._blocks = self._av_blocks(first, frames, zero, _exact_end(container, stream, self.sample_rate_hz))
 
     def _av_blocks(
         self, first: Any, frames: Iterator[Any], zero: Fraction | None, end: int | None
@@ -177,9 +173,7 @@ class AudioReader:
             return
         at = position / self.sample_rate_hz
         got = f"a level of {peak:g} times full scale" if np.isfinite(peak) else "samples that are not numbers"
-        raise MediaError(
-            f"{self._path} has {got} near {at:.1f} s. Expected samples in -1..1: export it as 16-bit WAV."
-        )
+        raise MediaError(f"{self._path} has {got} near {at:.1f} s. Expected samples in -1..1: export it as 16-bit WAV.")
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -130,9 +130,7 @@ def decode(container: Any, stream: Any, path: Path, expected_seconds: float | No
         logger.warning("%s: %d damaged packets of the %s were passed over.", path, num_bad, stream.type)
     if expected_seconds is not None and expected_seconds - last > _SHORTFALL_SECONDS:
         told, kind = expected_seconds, stream.type
-        logger.warning(
-            "%s promises %.1f s of %s but holds %.1f s; it may be cut short.", path, told, kind, last
-        )
+        logger.warning("%s promises %.1f s of %s but holds %.1f s; it may be cut short.", path, told, kind, last)
 
 
 def promised_seconds(container: Any, stream: Any) -> float | None:

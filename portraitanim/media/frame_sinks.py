@@ -182,9 +182,7 @@ class ContainerFile:
 def _palette_graph(size: tuple[int, int], time_base: Fraction) -> Any:
     """Give each frame a palette of its own, since one for all would need all frames in memory."""
     graph = Graph()
-    source = graph.add_buffer(
-        width=size[1], height=size[0], format=av.VideoFormat("rgb24"), time_base=time_base
-    )
+    source = graph.add_buffer(width=size[1], height=size[0], format=av.VideoFormat("rgb24"), time_base=time_base)
     split = graph.add("split")
     palette = graph.add("palettegen", "stats_mode=single")
     apply = graph.add("paletteuse", "new=1:dither=sierra2_4a")

@@ -120,9 +120,7 @@ def save_image(image: np.ndarray, path: str | Path, *, quality: int = 95) -> Non
         raise ShapeError(f"A picture must be uint8 (3 or 1, height, width), got {image.dtype} {image.shape}.")
     suffix = Path(path).suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
-        raise MediaError(
-            f"Cannot write {path}: unknown suffix {suffix!r}. Use one of {', '.join(WRITABLE_SUFFIXES)}."
-        )
+        raise MediaError(f"Cannot write {path}: unknown suffix {suffix!r}. Use one of {', '.join(WRITABLE_SUFFIXES)}.")
     file_format = WRITABLE_SUFFIXES[suffix]
     options: dict[str, Any] = {"quality": quality} if file_format in ("JPEG", "WEBP") else {}
     if file_format == "JPEG":
@@ -153,16 +151,11 @@ def resize_image(image: np.ndarray, height: int, width: int, kernel: str = "lanc
     if height < 1 or width < 1:
         raise InputError(f"A picture needs at least 1 x 1 pixels, got height {height}, width {width}.")
     if image.ndim != 3 or image.dtype not in (np.uint8, np.float32) or 0 in image.shape:
-        raise ShapeError(
-            f"Expected uint8 or float32 (channels, height, width), got {image.dtype} {image.shape}."
-        )
+        raise ShapeError(f"Expected uint8 or float32 (channels, height, width), got {image.dtype} {image.shape}.")
     if image.shape[1:] == (height, width):
         return image.copy()
     # Channel by channel, since Pillow has float pictures of one channel only.
-    planes = [
-        Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), KERNELS[kernel])
-        for plane in image
-    ]
+    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), KERNELS[kernel]) for plane in image]
     return np.stack([np.asarray(plane) for plane in planes])
 
 
@@ -210,9 +203,7 @@ def _to_srgb(picture: Image.Image, profile: bytes | None, path: Path) -> Image.I
     if profile and picture.mode in ("RGB", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if converted is not None:
                 return converted
         except Exception as error:  # profiles of other colour kinds than the pixels are common

@@ -131,23 +131,17 @@ def iter_video(
             opened.
     """
     if start_seconds < 0 or (duration_seconds is not None and duration_seconds <= 0):
-        raise InputError(
-            f"Expected start from 0 s and duration above 0 s, got {start_seconds}, {duration_seconds}."
-        )
+        raise InputError(f"Expected start from 0 s and duration above 0 s, got {start_seconds}, {duration_seconds}.")
     rate = None if fps is None else exact_fps(fps)
     start = Fraction(start_seconds).limit_denominator(1_000_000)
-    stop = (
-        None if duration_seconds is None else start + Fraction(duration_seconds).limit_denominator(1_000_000)
-    )
+    stop = None if duration_seconds is None else start + Fraction(duration_seconds).limit_denominator(1_000_000)
     path = Path(path)
     with open_container(path, "video") as container:
         stream = _checked_stream(container, path)
         zero = zero_seconds(container)
         if start > 0:
             _seek(container, stream, zero + start)
-        shown = shown_spans(
-            decode(container, stream, path, promised_seconds(container, stream)), zero, stream, path
-        )
+        shown = shown_spans(decode(container, stream, path, promised_seconds(container, stream)), zero, stream, path)
         picked = own_frames(shown, start, stop) if rate is None else constant_rate(shown, rate, start, stop)
         painter = _Painter(path, stream)
         seconds: Fraction | None = None

@@ -105,9 +105,7 @@ def video_format(path: str | Path) -> VideoFormat:
     chosen = VIDEO_FORMATS[suffix]
     for codec in (chosen.video_codec, chosen.audio_codec):
         if codec is not None and codec not in av.codecs_available:
-            raise MediaError(
-                f"Cannot write {path}: this PyAV has no {codec} encoder. Use .mp4, or install av by pip."
-            )
+            raise MediaError(f"Cannot write {path}: this PyAV has no {codec} encoder. Use .mp4, or install av by pip.")
     return chosen
 
 

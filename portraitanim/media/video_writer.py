@@ -151,9 +151,7 @@ class VideoWriter:
             return
         try:
             if self._thread is None:
-                raise MediaError(
-                    f"No frame was made for {self.path}, so it is not written. Give a longer input."
-                )
+                raise MediaError(f"No frame was made for {self.path}, so it is not written. Give a longer input.")
             self._put(None)
             while self._thread.is_alive():
                 self._thread.join(_POLL_SECONDS)
@@ -185,21 +183,13 @@ class VideoWriter:
 
     def _check_options(self, audio: object, audio_start_seconds: float) -> None:
         if audio is None and audio_start_seconds:
-            raise InputError(
-                "audio_start_seconds has no effect without audio. Give the audio or leave it out."
-            )
+            raise InputError("audio_start_seconds has no effect without audio. Give the audio or leave it out.")
         if audio is not None and self._format.audio_codec is None:
-            raise InputError(
-                f"{self.path} cannot hold sound. Use .mp4, .mov, .mkv or .webm, or leave the sound out."
-            )
+            raise InputError(f"{self.path} cannot hold sound. Use .mp4, .mov, .mkv or .webm, or leave the sound out.")
         if self._xmp is not None and not self._format.holds_xmp:
-            raise InputError(
-                f"{self.path.suffix} files hold no XMP. Use .mp4 or .mov, or put it into the metadata."
-            )
+            raise InputError(f"{self.path.suffix} files hold no XMP. Use .mp4 or .mov, or put it into the metadata.")
         if self._format.container == "gif" and self.fps > _MAX_GIF_FPS:
-            raise InputError(
-                f"A GIF shows at most {_MAX_GIF_FPS} frames per second, got {float(self.fps):g}."
-            )
+            raise InputError(f"A GIF shows at most {_MAX_GIF_FPS} frames per second, got {float(self.fps):g}.")
         check_metadata(self._format, self.path, self._metadata)
 
     def _prepare(self) -> Path:
@@ -207,9 +197,7 @@ class VideoWriter:
         if self._format.container or not self.path.exists():
             prepare_output(self.path)
         elif not self.path.is_dir() or any(self.path.iterdir()):
-            raise MediaError(
-                f"Cannot write pictures to {self.path}: it is not an empty folder. Choose a new name."
-            )
+            raise MediaError(f"Cannot write pictures to {self.path}: it is not an empty folder. Choose a new name.")
         partial = partial_path(self.path)
         discard(partial)
         return partial
@@ -227,9 +215,7 @@ class VideoWriter:
         if self._size is None:
             self._size = frame.shape[1], frame.shape[2]
         elif frame.shape[1:] != self._size:
-            raise ShapeError(
-                f"Frame {self.num_frames} is {frame.shape[1:]}, the frames before it are {self._size}."
-            )
+            raise ShapeError(f"Frame {self.num_frames} is {frame.shape[1:]}, the frames before it are {self._size}.")
         return np.array(self._even(frame).transpose(1, 2, 0), order="C")
 
     def _even(self, frame: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from portraitanim.config.presets import load_preset
-from portraitanim.config.schema import Preset
+from portraitanim.config.schema import Preset, to_dict
 from portraitanim.diffusion.schedule import make_scheduler
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
@@ -70,7 +70,7 @@ def build_pipeline(preset: Preset | str, device: torch.device | str | None = Non
         vae=build_autoencoder(preset, device),
         scheduler=make_scheduler(preset.scheduler),
         **build_networks(preset, device),
-        sampling=asdict(preset.sampling),
-        quirks=asdict(preset.quirks),
+        sampling=to_dict(preset.sampling),
+        quirks=to_dict(preset.quirks),
         preset=preset.name,
     )

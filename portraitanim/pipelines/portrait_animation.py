@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 from PIL.Image import Image
 from torch import Tensor
 
-from portraitanim.config.schema import Quirks, SamplingConfig, from_dict
+from portraitanim.config.schema import Quirks, SamplingConfig, from_dict, to_dict
 from portraitanim.diffusion.schedule import check_scheduler
 from portraitanim.diffusion.windows import sequential_clips
 from portraitanim.errors import InputError, ShapeError
@@ -89,8 +89,8 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             audio_projection=audio_projection,
         )
         self.register_to_config(
-            sampling=dict(sampling or asdict(SamplingConfig())),
-            quirks=dict(quirks or asdict(Quirks())),
+            sampling=to_dict(from_dict(SamplingConfig, dict(sampling or {}), "sampling")),
+            quirks=to_dict(from_dict(Quirks, dict(quirks or {}), "quirks")),
             preset=preset,
         )
 

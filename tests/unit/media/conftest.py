@@ -32,9 +32,7 @@ def real_media() -> Path:
 def encode_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes files with PyAV alone, as other programs would."""
 
-    def encode(
-        name: str, codec: str, track: AudioTrack, *, delay_seconds: float = 0.0, num_frames: int = 0
-    ) -> Path:
+    def encode(name: str, codec: str, track: AudioTrack, *, delay_seconds: float = 0.0, num_frames: int = 0) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w") as container:
             video = None

@@ -24,9 +24,7 @@ def test_long_silence_does_not_lower_the_loudness() -> None:
     gapped = np.concatenate([speech, np.zeros((1, 160_000), np.float32)], axis=1)
     whole = integrated_loudness(AudioTrack(samples=speech, sample_rate_hz=16_000))
     # Within the blocks that lie half over the edge.
-    assert integrated_loudness(AudioTrack(samples=gapped, sample_rate_hz=16_000)) == pytest.approx(
-        whole, abs=0.6
-    )
+    assert integrated_loudness(AudioTrack(samples=gapped, sample_rate_hz=16_000)) == pytest.approx(whole, abs=0.6)
 
 
 def test_levels_of_a_tone_between_silences() -> None:
@@ -38,9 +36,7 @@ def test_levels_of_a_tone_between_silences() -> None:
     assert levels.trailing_silence_seconds == pytest.approx(1.0, abs=0.01)
     assert levels.silent_fraction == pytest.approx(0.6, abs=0.01)
     assert levels.clipped_fraction == 0
-    assert levels.rms_dbfs == pytest.approx(
-        20 * math.log10(0.5 / math.sqrt(2)) + 10 * math.log10(0.4), abs=0.01
-    )
+    assert levels.rms_dbfs == pytest.approx(20 * math.log10(0.5 / math.sqrt(2)) + 10 * math.log10(0.4), abs=0.01)
 
 
 def test_clipping_is_counted() -> None:

@@ -77,9 +77,7 @@ READERS: dict[str, Callable[[Path], None]] = {
     "video": read_video_frames,
 }
 KINDS = (
-    [f"image {name}" for name in IMAGES]
-    + [f"sound {name}" for name in SOUNDS]
-    + [f"video {name}" for name in VIDEOS]
+    [f"image {name}" for name in IMAGES] + [f"sound {name}" for name in SOUNDS] + [f"video {name}" for name in VIDEOS]
 )
 
 
@@ -138,9 +136,7 @@ def test_files_of_another_kind(kind: str, good_files: dict[str, bytes], tmp_path
 
 def wav_header(rate_hz: int, num_channels: int, data_size: int) -> bytes:
     block = 2 * num_channels
-    form = struct.pack(
-        "<HHIIHH", 1, num_channels, rate_hz, (rate_hz * block) & 0xFFFFFFFF, block & 0xFFFF, 16
-    )
+    form = struct.pack("<HHIIHH", 1, num_channels, rate_hz, (rate_hz * block) & 0xFFFFFFFF, block & 0xFFFF, 16)
     body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", data_size)
     return b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + body
 

@@ -103,9 +103,7 @@ def test_embedded_profile_is_converted_to_srgb(tmp_path: Path) -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     as_pillow(PICTURE).save(tmp_path / "same.png", icc_profile=lab_like)
     as_pillow(PICTURE).save(tmp_path / "broken.png", icc_profile=b"no profile at all")
-    assert (
-        np.abs(load_image(tmp_path / "same.png").astype(int) - PICTURE).max() <= 1
-    )  # rounding in the engine
+    assert np.abs(load_image(tmp_path / "same.png").astype(int) - PICTURE).max() <= 1  # rounding in the engine
     assert np.array_equal(load_image(tmp_path / "broken.png"), PICTURE)
 
 
@@ -177,9 +175,7 @@ def test_resize_refuses_unknown_kernels_and_sizes() -> None:
 
 
 def test_all_real_portraits_load(real_media: Path) -> None:
-    for path in sorted((real_media / "portraits").iterdir()) + sorted(
-        (real_media / "portraits_hard").iterdir()
-    ):
+    for path in sorted((real_media / "portraits").iterdir()) + sorted((real_media / "portraits_hard").iterdir()):
         image = load_image(path)
         assert image.dtype == np.uint8
         assert image.shape[0] == 3

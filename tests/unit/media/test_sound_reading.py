@@ -59,9 +59,7 @@ def test_sound_of_a_video_starts_with_its_picture(encode_file: Callable[..., Pat
 @settings(max_examples=20, deadline=None)
 @given(
     chunk_seconds=st.floats(0.003, 0.7),
-    rates=st.sampled_from(
-        [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (16_000, 16_000), (22_050, 44_100)]
-    ),
+    rates=st.sampled_from([(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (16_000, 16_000), (22_050, 44_100)]),
     seconds=st.floats(0.01, 1.2),
 )
 def test_chunks_joined_equal_load_and_resample(
@@ -145,9 +143,7 @@ def test_video_without_sound_is_named_so(real_media: Path) -> None:
 def test_play_lists_are_not_followed(tmp_path: Path) -> None:
     write_wav(tmp_path / "secret.wav", tone(1.0, 8_000))
     (tmp_path / "a.mp4").write_text(f"ffconcat version 1.0\nfile {tmp_path / 'secret.wav'}\n")
-    (tmp_path / "b.mp4").write_text(
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{tmp_path}/secret.wav\n"
-    )
+    (tmp_path / "b.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{tmp_path}/secret.wav\n")
     for name in ("a.mp4", "b.mp4"):
         with pytest.raises(MediaError, match="cannot be read"):
             load_audio(tmp_path / name)

@@ -77,9 +77,7 @@ def test_probe_tells_what_is_in_the_file(tmp_path: Path) -> None:
 def test_own_rate_gives_each_frame_once_with_its_time(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", greys(12))
     assert numbers(path) == numbers(path, 25) == list(range(12))
-    assert [frame.seconds for frame in iter_video(path)] == pytest.approx(
-        [0.04 * index for index in range(12)]
-    )
+    assert [frame.seconds for frame in iter_video(path)] == pytest.approx([0.04 * index for index in range(12)])
 
 
 def test_varying_rate_is_resampled_by_nearest_time(tmp_path: Path) -> None:
@@ -93,9 +91,7 @@ def test_varying_rate_is_resampled_by_nearest_time(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(steps=st.lists(st.integers(5, 150), min_size=3, max_size=20), fps=st.sampled_from([24, 25, 30, 29.97]))
-def test_resampled_time_never_strays(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[int], fps: float
-) -> None:
+def test_resampled_time_never_strays(tmp_path_factory: pytest.TempPathFactory, steps: list[int], fps: float) -> None:
     times = [0, *np.cumsum(steps).tolist()]
     path = encode(tmp_path_factory.mktemp("vfr") / "a.mp4", greys(len(times)), times)
     shown = numbers(path, fps)

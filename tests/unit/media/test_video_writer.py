@@ -47,9 +47,7 @@ def test_frames_come_back_with_their_colours(tmp_path: Path, suffix: str) -> Non
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize(
-    "colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (222, 170, 140)]
-)
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (222, 170, 140)])
 def test_flat_colours_are_kept(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     frame = np.broadcast_to(np.array(colour, np.uint8)[:, None, None], (3, 32, 32))
     with VideoWriter(tmp_path / "a.mp4", 25, crf=10) as writer:
@@ -88,9 +86,7 @@ def test_duration_is_exact(tmp_path: Path, fps: float | Fraction, suffix: str) -
         writer.write(np.stack(moving(50, 32, 32)))
         exact = 50 / writer.fps
     times = [frame.seconds for frame in iter_video(path)]
-    assert times == pytest.approx(
-        [float(index * exact / 50) for index in range(50)], abs=0.001
-    )  # MKV has 1 ms
+    assert times == pytest.approx([float(index * exact / 50) for index in range(50)], abs=0.001)  # MKV has 1 ms
     if suffix == "mp4":
         with av.open(str(path)) as container:
             video, audio = container.streams.video[0], container.streams.audio[0]
@@ -110,9 +106,7 @@ def test_sound_is_cut_and_padded_to_the_picture(tmp_path: Path, suffix: str, rat
         track = load_audio(path)
         loud = np.flatnonzero(np.abs(track.samples[0]) > 0.2)
         assert track.samples.shape[0] == 2
-        assert (
-            abs(track.duration_seconds - 1.0) < 0.03
-        )  # up to a codec block where the container hides padding
+        assert abs(track.duration_seconds - 1.0) < 0.03  # up to a codec block where the container hides padding
         assert loud[0] / track.sample_rate_hz < 0.005
         assert abs(loud[-1] / track.sample_rate_hz - min(seconds, 1.0)) < 0.01
 
@@ -157,9 +151,7 @@ def assert_in_sync(path: Path, num_clicks: int, frame_seconds: float) -> None:
     assert np.abs(lit - clicks).max() <= frame_seconds  # from the first to the last
 
 
-@pytest.mark.parametrize(
-    ("suffix", "fps"), [("mp4", 25), ("mp4", 29.97), ("mov", 24), ("mkv", 30), ("webm", 25)]
-)
+@pytest.mark.parametrize(("suffix", "fps"), [("mp4", 25), ("mp4", 29.97), ("mov", 24), ("mkv", 30), ("webm", 25)])
 def test_click_track_stays_in_sync_for_minutes(tmp_path: Path, suffix: str, fps: float) -> None:
     seconds = 121
     clicks = click_track(tmp_path / "clicks.wav", seconds, 22_050)
@@ -415,8 +407,6 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     peaks = []
     for num_frames in (200, 2_200):
         command = [sys.executable, "-c", MEMORY, str(tmp_path / "a.mp4"), str(sound), str(num_frames)]
-        done = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True
-        )
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] < 1.05 * peaks[0]  # 2000 frames alone would be 37 MB, their sound 28 MB

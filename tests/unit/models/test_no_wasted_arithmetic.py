@@ -1,0 +1,84 @@
+"""Multiplications of one full-size denoising call, counted on the meta device: no weights, no time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from portraitanim.config.presets import load_preset
+from portraitanim.models.portrait_network import PortraitNetwork
+from portraitanim.models.unet_context import UNetContext
+from portraitanim.pipelines.build import build_network
+from portraitanim.types import BatchLayout, Branch, RegionMasks
+
+
+@pytest.fixture(scope="module", params=["hallo", "echomimic"])
+def system(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(system: str) -> PortraitNetwork:
+    return build_network(load_preset(system), device="meta")
+
+
+def full_context(network: PortraitNetwork, frames: int, size: int, branches: tuple[Branch, ...]) -> UNetContext:
+    """Conditions at full size, without values."""
+    latent = size // 8
+    sampling_motion = 2 if network.denoising_unet.has_regional_audio else 0
+    with torch.device("meta"), torch.no_grad():
+        rows = len(branches) if network.quirks.tile_reference_rows else 1
+        identity = network.identity_tokens(torch.empty(len(branches), 512))
+        portrait = torch.empty(rows, 4, latent, latent)
+        features = network.encode_reference(portrait, identity, sampling_motion)
+        motion = masks = None
+        audio = torch.empty(1, frames, 50, 384)
+        if sampling_motion:
+            motion = network.encode_motion(torch.empty(len(branches), 2, 4, latent, latent), identity)
+            audio = torch.empty(1, frames, 32, 768)
+            masks = RegionMasks(levels=tuple(torch.empty(1, 1, 3, (latent >> level) ** 2) for level in range(4)))
+        return network.prepare(
+            BatchLayout(num_portraits=1, branches=branches),
+            reference=network.project_reference(features, identity),
+            audio_tokens=audio,
+            condition=torch.empty(1, 1, 320, latent, latent),
+            motion=motion,
+            masks=masks,
+        )
+
+
+def gflops(network: PortraitNetwork, context: UNetContext, items: int, frames: int, size: int) -> float:
+    """GFLOP per frame of one denoising call."""
+    latent = size // 8
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.denoise(torch.empty(items, frames, 4, latent, latent), torch.zeros(()), context)
+    return counter.get_total_flops() / frames / 1e9
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_guided_call_stays_below_the_target(system: str, network: PortraitNetwork, size: int) -> None:
+    # The published code needs 689 and 3,372 (Hallo), 557 and 2,681 (EchoMimic).
+    frames, target = {"hallo": (16, {256: 625, 512: 2950}), "echomimic": (12, {256: 510, 512: 2310})}[system]
+    context = full_context(network, frames, size, (Branch.UNCONDITIONAL, Branch.FULL))
+    assert gflops(network, context, 2, frames, size) <= target[size]
+
+
+def test_guidance_costs_less_than_a_second_call(system: str, network: PortraitNetwork) -> None:
+    """The unconditional half attends to no reference and no sound."""
+    guided = full_context(network, 4, 256, (Branch.UNCONDITIONAL, Branch.FULL))
+    single = full_context(network, 4, 256, (Branch.FULL,))
+    assert gflops(network, guided, 2, 4, 256) < 1.96 * gflops(network, single, 1, 4, 256)
+
+
+def test_projections_are_not_part_of_a_step(system: str, network: PortraitNetwork) -> None:
+    """Keys and values of reference, identity and sound are made in `prepare`; a step must not touch their weights."""
+    context = full_context(network, 4, 256, (Branch.FULL,))
+    projecting = 0.0
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        full_context(network, 4, 256, (Branch.FULL,))
+    projecting = counter.get_flop_counts()["Global"]
+    assert sum(projecting.values()) > 0
+    step = gflops(network, context, 1, 4, 256)
+    again = gflops(network, context, 1, 4, 256)
+    assert step == again
