@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def write_whisper(path: Path) -> None:
 
 def write_preset(path: Path, preset: Preset) -> Path:
     """A preset as the YAML file that ``--config`` reads."""
-    path.write_text(yaml.safe_dump(preset.to_dict()), encoding="utf-8")
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(preset)))), encoding="utf-8")
     return path
 
 

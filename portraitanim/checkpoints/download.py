@@ -19,6 +19,8 @@ from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 
 logger = logging.getLogger(__name__)
 
+_PROBE_SECONDS = 10.0
+
 
 def names_to_install(name: str) -> list[str]:
     """A name and all that it needs, in the order in which they are installed."""
@@ -80,7 +82,21 @@ def _download(entry: WeightsEntry, path: str, progress: ProgressReporter) -> Pat
     from huggingface_hub import hf_hub_download
 
     with _plain_errors(entry, path):
-        return Path(hf_hub_download(entry.repo_id, path, tqdm_class=_progress_bar(path, progress)))
+        bar = _progress_bar(path, progress)
+        return Path(hf_hub_download(entry.repo_id, path, tqdm_class=bar, local_files_only=not _hub_answers()))
+
+
+def _hub_answers() -> bool:
+    """Ask once: the client itself tries for half a minute before it says that there is no network."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
+    except Exception as error:  # the transport, and so its errors, differs between releases of the client
+        logger.debug("%s does not answer: %s", constants.ENDPOINT, error)
+        return False
+    return True
 
 
 @contextmanager

@@ -100,7 +100,9 @@ def test_manifest_has_the_sha256_of_every_file(tmp_path: Path) -> None:
     source = published.write_hallo(tmp_path / "source")
     convert("hallo", source, tmp_path / "out", preset=published.hallo_preset())
     manifest = read_manifest(tmp_path / "out")
-    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    written = {
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
     assert {record.path for record in manifest.files} == written - {MANIFEST_NAME}
     for record in manifest.files:
         assert record.sha256 == sha256_of(tmp_path / "out" / record.path)
