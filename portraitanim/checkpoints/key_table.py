@@ -80,14 +80,16 @@ def translate(
             continue
         ours = table.rename(key)
         if ours in found:
-            doubled.append(f"{key} {_text(tensor.shape)}")
+            doubled.append(f"{key} {shape_text(tensor.shape)}")
         elif ours not in expected:
-            extra.append(f"{key} {_text(tensor.shape)}")
+            extra.append(f"{key} {shape_text(tensor.shape)}")
         else:
             found[ours] = _as_matrix(tensor, ours, table)
-    missing = [f"{key} {_text(expected[key])}" for key in expected if key not in found and key not in table.optional]
+    missing = [
+        f"{key} {shape_text(expected[key])}" for key in expected if key not in found and key not in table.optional
+    ]
     reshaped = [
-        f"{key} is {_text(tensor.shape)}, not {_text(expected[key])}"
+        f"{key} is {shape_text(tensor.shape)}, not {shape_text(expected[key])}"
         for key, tensor in found.items()
         if tuple(tensor.shape) != tuple(expected[key])
     ]
@@ -122,5 +124,6 @@ def _message(problems: Mapping[str, list[str]], published: Mapping[str, Tensor],
     return f"{what}: {total} of its tensors {'disagrees' if total == 1 else 'disagree'} ({'; '.join(parts)}).{hint}"
 
 
-def _text(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "scalar"
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as messages show it, such as ``320x4x3x3``."""
+    return "x".join(map(str, shape)) or "scalar"

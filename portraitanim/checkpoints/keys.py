@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from portraitanim.checkpoints.key_table import KeyTable, Rule, translate
+from portraitanim.checkpoints.key_table import KeyTable, Rule, shape_text, translate
 from portraitanim.config.schema import Preset
 from portraitanim.models.motion_module import sinusoidal_positions
 
@@ -72,8 +72,8 @@ def _denoising_unet(system: str, renames: tuple[Rule, ...], preset: Preset) -> K
     unused = []
     for level, has_motion in enumerate(config.motion_levels):
         if not has_motion:
-            unused.append((rf"^down_blocks\.{level}\.motion_modules\.", _IDLE_MOTION))
-            unused.append((rf"^up_blocks\.{last - level}\.motion_modules\.", _IDLE_MOTION))
+            unused.append((rf"^down_blocks\.{level}\.motion_modules\.\d+\.temporal_transformer\.", _IDLE_MOTION))
+            unused.append((rf"^up_blocks\.{last - level}\.motion_modules\.\d+\.temporal_transformer\.", _IDLE_MOTION))
     check = partial(check_position_table, num_positions=config.max_motion_positions)
     return KeyTable(
         what=f"{system}'s denoising UNet",
@@ -116,7 +116,7 @@ def check_position_table(table: Tensor, num_positions: int) -> str | None:
         What is wrong, or ``None``.
     """
     if table.ndim != 3 or table.shape[:2] != (1, num_positions) or table.shape[2] % 2:
-        return f"is {'×'.join(map(str, table.shape))}, not 1×{num_positions}×(even)"
+        return f"is {shape_text(table.shape)}, not 1x{num_positions}x(even)"
     # One rounding of values up to 1: 2^-11 in float16, 2^-8 in bfloat16. Another table differs by about 1.
     tolerance = max(1e-3, torch.finfo(table.dtype).eps) if table.is_floating_point() else 0.0
     difference = (table.float() - sinusoidal_positions(num_positions, table.shape[2])).abs().max().item()

@@ -1,0 +1,167 @@
+"""The weights that this package can use: where they come from, how large they are and what one may do with them.
+
+Only what was established is said; ``None`` and ``unknown`` stand for the rest. No torch here: ``weights list`` must be
+instant.
+
+Sources: reference/hallo.md section 1, reference/echomimic.md section 0, reference/metrics.md sections 8 and 11.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from portraitanim.errors import InputError
+
+CommercialUse = Literal["yes", "no", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsEntry:
+    """One set of weights that can be installed.
+
+    Attributes:
+        name: what it is called on the command line.
+        purpose: what it is for, in a few words.
+        repo_id: repository on the Hugging Face hub.
+        files: paths in the repository that are needed.
+        size_bytes: size of the download as far as it is known, exactly or from the number of values.
+        licence: licence of the weights.
+        commercial_use: whether that licence allows it.
+        converts: whether the published files become other files here; if not, they are kept as they are.
+        needs: names of other weights without which these do nothing.
+        sha256: of published files, where it is known.
+    """
+
+    name: str
+    purpose: str
+    repo_id: str
+    files: tuple[str, ...]
+    size_bytes: int | None
+    licence: str
+    commercial_use: CommercialUse
+    converts: bool = True
+    needs: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+_HALLO_REPO = "fudan-generative-ai/hallo"
+_ECHOMIMIC_REPO = "BadToBest/EchoMimic"
+_FACES = ("antelopev2", "face-landmarker")
+_UNSTATED = "unknown: see the publisher's page"
+
+# Float32, as echomimic.md counts them; files in float16 would be half of it.
+_ECHOMIMIC_BYTES = {
+    "reference_unet": 3_262_085_120,
+    "denoising_unet": 3_399_745_296,
+    "motion_module": 1_817_670_400,
+    "face_locator": 4_344_768,
+    "face_locator_pose": 4_345_920,
+}
+_ANTELOPE = ("1k3d68", "2d106det", "genderage", "glintr100", "scrfd_10g_bnkps")
+_LANDMARKER = "face_analysis/models/face_landmarker_v2_with_blendshapes.task"
+
+
+def _echomimic(name: str, purpose: str, pose: str, accelerated: str) -> WeightsEntry:
+    stems = ("reference_unet", "denoising_unet", "motion_module", "face_locator")
+    # Reference network and locator are shared with the variant that is not accelerated.
+    own = {"denoising_unet": accelerated, "motion_module": accelerated}
+    return WeightsEntry(
+        name=name,
+        purpose=purpose,
+        repo_id=_ECHOMIMIC_REPO,
+        files=tuple(f"{stem}{pose}{own.get(stem, '')}.pth" for stem in stems),
+        size_bytes=sum(_ECHOMIMIC_BYTES.get(stem + pose, _ECHOMIMIC_BYTES[stem]) for stem in stems),
+        licence=_UNSTATED,
+        commercial_use="unknown",
+        needs=("sd-vae-ft-mse", "whisper-tiny", "face-landmarker"),
+    )
+
+
+_ENTRIES = (
+    WeightsEntry(
+        name="hallo",
+        purpose="Hallo: audio driven, with regional audio attention",
+        repo_id=_HALLO_REPO,
+        files=("hallo/net.pth",),
+        # 2,424,802,964 values, in float16 as far as is known.
+        size_bytes=4_849_605_928,
+        licence=_UNSTATED,
+        commercial_use="unknown",
+        needs=("sd-vae-ft-mse", "wav2vec2-base-960h", *_FACES),
+    ),
+    _echomimic("echomimic", "EchoMimic: audio driven", "", ""),
+    _echomimic("echomimic-acc", "EchoMimic: audio driven, in few steps", "", "_acc"),
+    _echomimic("echomimic-pose", "EchoMimic: driven by audio and landmarks", "_pose", ""),
+    _echomimic("echomimic-pose-acc", "EchoMimic: driven by audio and landmarks, in few steps", "_pose", "_acc"),
+    WeightsEntry(
+        name="sd-vae-ft-mse",
+        purpose="autoencoder between pictures and latents, for all systems above",
+        repo_id="stabilityai/sd-vae-ft-mse",
+        files=("diffusion_pytorch_model.safetensors",),
+        size_bytes=334_615_452,
+        licence=_UNSTATED,
+        commercial_use="unknown",
+    ),
+    WeightsEntry(
+        name="wav2vec2-base-960h",
+        purpose="audio encoder of Hallo",
+        repo_id="facebook/wav2vec2-base-960h",
+        files=("config.json", "model.safetensors"),
+        size_bytes=None,
+        licence=_UNSTATED,
+        commercial_use="unknown",
+    ),
+    WeightsEntry(
+        name="whisper-tiny",
+        purpose="audio encoder of EchoMimic",
+        repo_id=_ECHOMIMIC_REPO,
+        files=("audio_processor/whisper_tiny.pt",),
+        size_bytes=75_521_280,
+        licence=_UNSTATED,
+        commercial_use="unknown",
+    ),
+    WeightsEntry(
+        name="antelopev2",
+        purpose="InsightFace pack: who a face is, for Hallo",
+        repo_id=_HALLO_REPO,
+        files=tuple(f"face_analysis/models/{stem}.onnx" for stem in _ANTELOPE),
+        size_bytes=None,
+        licence="InsightFace models: non-commercial research only",
+        commercial_use="no",
+        converts=False,
+    ),
+    WeightsEntry(
+        name="face-landmarker",
+        purpose="MediaPipe face landmarks with head pose and expression scores",
+        repo_id=_HALLO_REPO,
+        files=(_LANDMARKER,),
+        size_bytes=3_758_596,
+        licence="Apache-2.0",
+        commercial_use="yes",
+        converts=False,
+        sha256={_LANDMARKER: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"},
+    ),
+)
+
+REGISTRY: Mapping[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
+"""Everything that can be installed, by name, in the order in which it is listed."""
+
+
+def find_entry(name: str) -> WeightsEntry:
+    """Look a name up.
+
+    Raises:
+        InputError: there is no such entry; the nearest one is named.
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = difflib.get_close_matches(name, REGISTRY, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise InputError(f"No weights are called {name!r}.{hint} Known: {', '.join(REGISTRY)}.")
