@@ -69,8 +69,19 @@ class PortraitNetwork(nn.Module):
         """Audio tokens ``(batch, frames, tokens, dim)`` of encoder states ``(batch, frames, steps, layers, dim)``.
 
         Without a projection, steps and layers are the tokens, in this order.
+
+        Raises:
+            ShapeError: the states come from another encoder than the weights were trained with.
         """
-        return windows.flatten(2, 3) if self.audio_projection is None else self.audio_projection(windows)
+        if self.audio_projection is not None:
+            return self.audio_projection(windows)
+        width = self.denoising_unet.config.cross_attention_dim
+        if windows.shape[-1] != width:
+            raise ShapeError(
+                f"Audio states are {windows.shape[-1]} wide, this network reads {width}. "
+                "Use the audio encoder that the weights were trained with."
+            )
+        return windows.flatten(2, 3)
 
     def identity_tokens(self, embedding: Tensor | None) -> Tensor | None:
         """Identity tokens ``(batch, tokens, dim)`` of raw embeddings ``(batch, 512)``.

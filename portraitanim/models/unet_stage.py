@@ -10,7 +10,7 @@ from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 from portraitanim.models.attention_processors import ReferenceAttentionProcessor, TokenAttentionProcessor
@@ -143,8 +143,8 @@ class UNetStage(nn.Module):
         """
         outputs = []
         for index in range(len(self.resnets)):
-            skip = skips.pop() if skips is not None and self.spec.name.startswith("up") else None
-            if self.gradient_checkpointing and self.training:
+            skip = skips.pop() if skips is not None else None
+            if self.gradient_checkpointing and is_grad_enabled():
                 hidden_states = checkpoint(
                     self._layer, index, hidden_states, time_embedding, context, skip, use_reentrant=False
                 )

@@ -25,7 +25,7 @@ from portraitanim.models.embedders import AudioProjection, ConditionEncoder, Ide
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
-from portraitanim.types import PortraitConditioning
+from portraitanim.types import PortraitConditioning, RegionMasks
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -200,6 +200,14 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             )
         if self.denoising_unet.has_regional_audio and conditioning.region_masks is None:
             raise InputError("This network's audio attention works by region: give region_masks.")
+        condition_map = conditioning.condition_map
+        if condition_map is not None and condition_map.shape[-2:] != (height, width):
+            raise ShapeError(
+                f"The condition map is {condition_map.shape[-2]} by {condition_map.shape[-1]}, "
+                f"the portrait {height} by {width}: they must be equal."
+            )
+        if conditioning.region_masks is not None:
+            _check_masks(conditioning.region_masks, height // factor, width // factor)
         if not self.denoising_unet.has_regional_audio and conditioning.region_weights.as_tuple() != (
             1.0,
             1.0,
@@ -278,3 +286,14 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
         pixels = (frames * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
         return [[PillowImage.fromarray(frame) for frame in video] for video in pixels]
+
+
+def _check_masks(masks: RegionMasks, height: int, width: int) -> None:
+    """Raise unless each level of the masks has the tokens of that depth of the UNet."""
+    for level, mask in enumerate(masks.levels):
+        expected = -(-height // 2**level) * -(-width // 2**level)
+        if mask.shape[-1] != expected:
+            raise ShapeError(
+                f"Region masks at level {level} have {mask.shape[-1]} tokens, latents of {height} by {width} need "
+                f"{expected}. Make them for the size of the portrait."
+            )

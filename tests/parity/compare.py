@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.goldens import Golden
 
@@ -27,3 +30,22 @@ def outputs_of(system: str, filename: str, pattern: str) -> list[str]:
     except pytest.skip.Exception:
         names = []
     return names or [f"{filename}: absent"]
+
+
+def outputs_during(call: Callable[[], Any], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Outputs of named submodules while ``call`` runs; of a tuple, the first element."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[[Any, Any, Any], None]:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            seen[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    handles = [module.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.types import BatchLayout, Branch
 from tests.goldens import Golden, load_json
 from tests.parity import systems
-from tests.parity.compare import assert_close, outputs_of
+from tests.parity.compare import assert_close, outputs_during, outputs_of
 from tests.parity.test_hallo_networks import frames_first
 
 # goldens/echomimic/README.md
@@ -86,21 +84,8 @@ def test_one_denoising_call(name: str) -> None:
 def test_activations_inside_one_call() -> None:
     golden = Golden("echomimic", "g_denoise_acts.safetensors")
     unet = systems.echomimic("mask").networks["denoising_unet"]
-    seen: dict[str, Tensor] = {}
-
-    def note(name: str) -> Any:
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            seen[name] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
     names = [match[1] for match in golden.matching(r"act/(.+)")]
-    handles = [unet.get_submodule(name).register_forward_hook(note(name)) for name in names]
-    try:
-        denoise_like("out_mask_cfg_t500_bank32")
-    finally:
-        for handle in handles:
-            handle.remove()
+    seen = outputs_during(lambda: denoise_like("out_mask_cfg_t500_bank32"), unet, names)
     for name in names:
         expected = golden[f"act/{name}"]
         if expected.ndim == 2:  # the embedding of one timestep, which the published code repeats for both halves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from portraitanim.audio.frame_windows import whisper_windows
 from portraitanim.config.presets import load_preset
+from portraitanim.diffusion.guidance import Guidance
 from portraitanim.diffusion.windows import overlapping_windows
-from portraitanim.types import PortraitConditioning
+from portraitanim.models.portrait_network import ReferenceFeatures
+from portraitanim.pipelines.sampling_run import SamplingRun
+from portraitanim.types import Branch, PortraitConditioning
 from tests.goldens import Golden, load_json
 from tests.parity import systems
 from tests.parity.compare import assert_close, outputs_of
@@ -99,6 +103,30 @@ def test_start(name: str) -> None:
     clamp = load_preset(RUNS[name][0]).sampling.noise_clamp
     noise = golden["noise_raw"]
     assert torch.equal(noise if clamp is None else noise.clamp(-clamp, clamp), golden["latent_init"])
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_seed_gives_the_published_noise(name: str) -> None:
+    noise = golden_run(name)["noise_raw"]
+    seed = load_json("echomimic", "small_config.json").get("seed", load_preset(RUNS[name][0]).sampling.seed)
+    batch, channels, frames, height, width = noise.shape
+    pipe = systems.echomimic("mask").pipeline(rounded=False)
+    run = SamplingRun(
+        network=pipe.network,
+        sampling=replace(systems.echomimic("mask").preset.sampling, noise_clamp=None),
+        guidance=Guidance.from_scales(1.0),
+        branches=(Branch.FULL,),
+        conditioning=PortraitConditioning(
+            reference_image=torch.zeros(batch, 3, 8 * height, 8 * width),
+            audio_windows=torch.zeros(batch, frames, 1, 1, 1),
+        ),
+        portrait_latents=torch.zeros(batch, channels, height, width),
+        identity=None,
+        reference=ReferenceFeatures(),
+        generator=torch.Generator().manual_seed(seed),
+        latents=None,
+    )
+    assert torch.equal(frames_first(run.initial_latents(0, frames)), noise)
 
 
 @pytest.mark.parametrize("name", list(RUNS))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from portraitanim.types import BatchLayout, Branch, RegionMasks, RegionWeights
-from tests.goldens import Golden, load_json
+from tests.goldens import Golden, is_compact, load_json
 from tests.parity import systems
-from tests.parity.compare import assert_close, largest_difference, outputs_of
+from tests.parity.compare import assert_close, largest_difference, outputs_during, outputs_of
 
 # One call of the published network is 3e-6 from its own float64 result; ours adds as much, more where 8×8 latents
 # leave one pixel to a normalization (goldens/hallo/README.md).
@@ -68,7 +68,7 @@ def test_reference_features_with_tiled_identity_tokens() -> None:
         expected = golden[match.string].unflatten(0, (2, 1 + num_motion))
         assert_close(reference.pop(match[1]), expected[:, 0], 1e-5)
         assert_close(motion[match[1]], expected[:, 1:], 1e-5)
-    assert not reference, "every recorded layer has its golden"
+    assert is_compact("hallo") or not reference, "every recorded layer has its golden"
 
 
 def test_layers_are_paired_by_name() -> None:
@@ -176,20 +176,7 @@ def test_activations_inside_one_call() -> None:
     file = "io_denoise_activations_f4_bank_fp32_t666.safetensors"
     golden = Golden("hallo", file)
     unet = systems.hallo().networks["denoising_unet"]
-    seen: dict[str, Tensor] = {}
-
-    def note(name: str) -> Any:
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            seen[name] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    handles = [unet.get_submodule(name).register_forward_hook(note(name)) for name in golden]
-    try:
-        denoise("f4", 666, rounded=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    seen = outputs_during(lambda: denoise("f4", 666, rounded=False), unet, golden)
     for name in golden:
         expected = frames_first(golden[name])
         # The published motion module also gives back the motion frames, which nobody reads.

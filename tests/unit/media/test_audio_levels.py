@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from generated_media import tone
 
 from portraitanim.media.audio_levels import integrated_loudness, measure_levels
 from portraitanim.types import AudioTrack
+from tests.unit.media.generated_media import tone
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])

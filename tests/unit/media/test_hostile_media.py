@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_media import smooth_picture, tone, write_wav
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +17,7 @@ from portraitanim.media.audio import load_audio
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.media.video_writer import VideoWriter
+from tests.unit.media.generated_media import smooth_picture, tone, write_wav
 
 IMAGES = ("a.png", "a.jpg", "a.webp", "a.tiff", "a.gif")
 SOUNDS = ("a.wav", "a.flac", "a.ogg", "a.mp3", "a.mp4", "a.mkv")

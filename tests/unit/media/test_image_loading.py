@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_media import smooth_picture
 from PIL import Image
 
 from portraitanim.errors import InputError, MediaError, ShapeError
 from portraitanim.media.image import load_image, resize_image, save_image
+from tests.unit.media.generated_media import smooth_picture
 
 PICTURE = smooth_picture(24, 32)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from generated_media import tone, write_wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portraitanim.errors import InputError, MediaError
 from portraitanim.media.audio import iter_audio, load_audio, resample, save_audio, to_mono
 from portraitanim.types import AudioTrack
+from tests.unit.media.generated_media import tone, write_wav
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from generated_media import grey_of, smooth_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from portraitanim.errors import InputError, MediaError
 from portraitanim.media.frame_rate import exact_fps
 from portraitanim.media.pixels import upright
 from portraitanim.media.video import iter_video, probe_video, read_video
+from tests.unit.media.generated_media import grey_of, smooth_picture
 
 CORNERS = np.full((32, 48, 3), 128, np.uint8)
 CORNERS[:16, :24] = (255, 0, 0)

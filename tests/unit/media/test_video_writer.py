@@ -13,7 +13,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from generated_media import grey_of, smooth_picture, tone, write_wav
 from PIL import Image
 
 from portraitanim.errors import InputError, MediaError, ShapeError
@@ -22,6 +21,7 @@ from portraitanim.media.image import load_image
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
+from tests.unit.media.generated_media import grey_of, smooth_picture, tone, write_wav
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WITH_SOUND = ["mp4", "m4v", "mov", "mkv", "webm"]

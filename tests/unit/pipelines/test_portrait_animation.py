@@ -16,7 +16,7 @@ from portraitanim.diffusion.schedule import make_scheduler
 from portraitanim.errors import ConfigError, InputError, ShapeError
 from portraitanim.pipelines import sampling_run
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
-from portraitanim.types import RegionWeights
+from portraitanim.types import RegionMasks, RegionWeights
 from tests.small_networks import IMAGE_SIZE, conditioning, small_pipeline
 
 SYSTEMS = ["hallo", "echomimic", "tiny"]
@@ -213,6 +213,24 @@ def test_size_that_the_autoencoder_cannot_halve_is_refused() -> None:
     given = replace(conditioning("tiny", 4), reference_image=torch.zeros(1, 3, 36, 32))
     with pytest.raises(ShapeError, match="multiples of 8"):
         small_pipeline("tiny")(given)
+
+
+def test_condition_map_of_another_size_is_refused() -> None:
+    given = replace(conditioning("tiny", 4), condition_map=torch.zeros(1, 4, 3, 64, 64))
+    with pytest.raises(ShapeError, match="condition map is 64 by 64"):
+        small_pipeline("tiny")(given)
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    masks = RegionMasks(levels=tuple(torch.zeros(1, 1, 3, 64 >> (2 * level)) for level in range(3)))
+    with pytest.raises(ShapeError, match="level 0 have 64 tokens"):
+        small_pipeline("tiny")(replace(conditioning("tiny", 4), region_masks=masks))
+
+
+def test_sound_of_another_encoder_is_refused() -> None:
+    given = replace(conditioning("echomimic", 4), audio_windows=torch.zeros(1, 4, 3, 2, 7))
+    with pytest.raises(ShapeError, match="audio encoder"):
+        small_pipeline("echomimic")(given)
 
 
 def test_clip_longer_than_the_motion_modules_know_is_refused() -> None:
