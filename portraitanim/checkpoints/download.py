@@ -163,7 +163,13 @@ def _copy(entry: WeightsEntry, files: list[Path], target: Path, overwrite: bool,
 
 def licence_notes(names: list[str]) -> list[str]:
     """One sentence for each set of weights that is not known to be free for all use."""
-    return [f"{name}: {REGISTRY[name].licence}" for name in names if REGISTRY[name].commercial_use != "yes"]
+    notes = []
+    for entry in (REGISTRY[name] for name in names):
+        if entry.commercial_use == "no":
+            notes.append(f"Licence of {entry.name}: {entry.licence}.")
+        elif entry.commercial_use == "unknown":
+            notes.append(f"Licence of {entry.name}: {entry.licence}; read https://huggingface.co/{entry.repo_id}")
+    return notes
 
 
 def _progress_bar(path: str, progress: ProgressReporter) -> Any:

@@ -54,7 +54,7 @@ class WeightsEntry:
 _HALLO_REPO = "fudan-generative-ai/hallo"
 _ECHOMIMIC_REPO = "BadToBest/EchoMimic"
 _FACES = ("antelopev2", "face-landmarker")
-_UNSTATED = "unknown: see the publisher's page"
+_UNSTATED = "unknown"
 
 # Float32, as echomimic.md counts them; files in float16 would be half of it.
 _ECHOMIMIC_BYTES = {

@@ -64,7 +64,7 @@ def pull(
 
     order = list(dict.fromkeys(inner for name in names for inner in download.names_to_install(name)))
     for line in download.licence_notes(order):
-        console.note(f"Licence of {line}")
+        console.note(line)
     for name in order:
         # Only what was named is made anew; what it needs is left as it is.
         folder = download.pull(name, dtype=dtype, overwrite=overwrite and name in names, progress=console.progress())
