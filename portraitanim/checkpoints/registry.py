@@ -3,7 +3,8 @@
 Only what was established is said; ``None`` and ``unknown`` stand for the rest. No torch here: ``weights list`` must be
 instant.
 
-Sources: reference/hallo.md section 1, reference/echomimic.md section 0, reference/metrics.md sections 8 and 11.
+Sources: reference/hallo.md section 1, reference/echomimic.md section 0, reference/metrics.md sections 8 and 11; licences
+of the autoencoder and of wav2vec2 from their model cards, of Whisper from OpenAI's repository.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ _ENTRIES = (
         repo_id="stabilityai/sd-vae-ft-mse",
         files=("diffusion_pytorch_model.safetensors",),
         size_bytes=334_615_452,
-        licence=_UNSTATED,
-        commercial_use="unknown",
+        licence="MIT",
+        commercial_use="yes",
     ),
     WeightsEntry(
         name="wav2vec2-base-960h",
@@ -115,8 +116,8 @@ _ENTRIES = (
         repo_id="facebook/wav2vec2-base-960h",
         files=("config.json", "model.safetensors"),
         size_bytes=None,
-        licence=_UNSTATED,
-        commercial_use="unknown",
+        licence="Apache-2.0",
+        commercial_use="yes",
     ),
     WeightsEntry(
         name="whisper-tiny",
@@ -124,8 +125,8 @@ _ENTRIES = (
         repo_id=_ECHOMIMIC_REPO,
         files=("audio_processor/whisper_tiny.pt",),
         size_bytes=75_521_280,
-        licence=_UNSTATED,
-        commercial_use="unknown",
+        licence="MIT",
+        commercial_use="yes",
     ),
     WeightsEntry(
         name="antelopev2",
