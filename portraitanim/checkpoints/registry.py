@@ -3,8 +3,8 @@
 Only what was established is said; ``None`` and ``unknown`` stand for the rest. No torch here: ``weights list`` must be
 instant.
 
-Sources: reference/hallo.md section 1, reference/echomimic.md section 0, reference/metrics.md sections 8 and 11; licences
-of the autoencoder and of wav2vec2 from their model cards, of Whisper from OpenAI's repository.
+Sources: reference/hallo.md section 1, reference/echomimic.md section 0, reference/metrics.md sections 8 and 11;
+licences of the autoencoder and of wav2vec2 from their model cards, of Whisper from OpenAI's repository.
 """
 
 from __future__ import annotations
