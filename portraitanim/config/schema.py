@@ -167,6 +167,12 @@ class SamplingConfig:
             f"from 0 to num_frames_per_clip - 1 = {self.num_frames_per_clip - 1}",
             self.num_overlap_frames,
         )
+        _require(
+            0 <= self.num_motion_frames <= self.num_frames_per_clip,
+            "sampling.num_motion_frames",
+            f"from 0 to num_frames_per_clip = {self.num_frames_per_clip}",
+            self.num_motion_frames,
+        )
         low, high = self.guidance_interval
         _require(
             0.0 <= low <= high <= 1.0,

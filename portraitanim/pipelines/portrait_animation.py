@@ -25,7 +25,7 @@ from portraitanim.models.embedders import AudioProjection, ConditionEncoder, Ide
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
-from portraitanim.types import PortraitConditioning, RegionMasks
+from portraitanim.types import PortraitConditioning, RegionMasks, RegionWeights
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -152,7 +152,6 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             **sampling,
         )
         frames = self._as_output_type(torch.cat([piece.cpu() for piece in pieces], dim=1), output_type)
-        self.maybe_free_model_hooks()
         return PortraitAnimationOutput(frames=frames) if return_dict else (frames,)
 
     @torch.no_grad()
@@ -182,10 +181,9 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             generator,
             None if latents is None else latents.to(device, dtype),
         )
-        if options.plan == "sequential":
-            yield from self._clip_by_clip(run, callback_on_step_end, decode)
-        else:
-            yield from self._by_windows(run, callback_on_step_end, decode)
+        make = self._clip_by_clip if options.plan == "sequential" else self._by_windows
+        yield from make(run, callback_on_step_end, decode)
+        self.maybe_free_model_hooks()
 
     def _check(self, conditioning: PortraitConditioning, sampling: SamplingConfig) -> None:
         height, width = conditioning.reference_image.shape[-2:]
@@ -208,30 +206,27 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             )
         if conditioning.region_masks is not None:
             _check_masks(conditioning.region_masks, height // factor, width // factor)
-        if not self.denoising_unet.has_regional_audio and conditioning.region_weights.as_tuple() != (
-            1.0,
-            1.0,
-            1.0,
-        ):
+        if not self.denoising_unet.has_regional_audio and conditioning.region_weights != RegionWeights():
             raise InputError("This network has no regional audio attention: region weights would have no effect.")
 
     def _clip_by_clip(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
-        num_motion = run.sampling.num_motion_frames
-        before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
+        num_frames, num_motion = run.conditioning.num_frames, run.sampling.num_motion_frames
         length = run.sampling.num_frames_per_clip
-        for number, clip in enumerate(sequential_clips(run.conditioning.num_frames, length)):
-            motion = run.motion_features(before) if num_motion else None
-            context = run.clip_context(clip.frames, motion)
+        before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
+        tail: Tensor | None = None
+        for number, clip in enumerate(sequential_clips(num_frames, length)):
+            if tail is not None:
+                # Motion frames take the way through pixels, as the weights learned them.
+                before = self._encode((tail * 2 - 1).flatten(0, 1)).unflatten(0, tail.shape[:2])
+            context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
             velocity = partial(run.clip_velocity, context=context)
-            latents = self._denoise(run, run.initial_latents(number * length, length), velocity, on_step_end)
-            if not decode and not num_motion:
-                yield latents[:, : clip.num_new]
-                continue
-            pixels = torch.cat(list(self._decode(latents)), dim=1)
-            # Motion frames take the way through pixels, as the weights learned them.
-            before = self._encode((pixels[:, length - num_motion :] * 2 - 1).flatten(0, 1))
-            before = before.unflatten(0, (len(pixels), num_motion))
-            yield (pixels if decode else latents)[:, : clip.num_new]
+            made = self._denoise(run, run.initial_latents(number * length, length), velocity, on_step_end)
+            is_last = (number + 1) * length >= num_frames
+            if decode or (num_motion and not is_last):
+                pixels = torch.cat(list(self._decode(made)), dim=1)
+                tail = pixels[:, length - num_motion :] if num_motion else None
+                made = pixels if decode else made
+            yield made[:, : clip.num_new]
 
     def _by_windows(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
         velocity = partial(run.video_velocity, context_of=run.window_contexts())

@@ -158,7 +158,7 @@ def test_section_that_is_no_mapping_is_an_error(value: object) -> None:
 
 def test_clip_longer_than_the_position_code_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"at most network\.denoising_unet\.max_motion_positions = 32, got 36"):
-        load_preset("hallo", {"sampling": {"num_motion_frames": 20}})
+        load_preset("hallo", {"sampling": {"num_frames_per_clip": 20, "num_motion_frames": 16}})
 
 
 def test_networks_that_do_not_fit_together_are_rejected() -> None:

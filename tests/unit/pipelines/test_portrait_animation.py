@@ -171,6 +171,23 @@ def test_callback_sees_every_step_and_may_replace_the_latents() -> None:
     assert not latents.any()
 
 
+def test_frames_are_encoded_only_where_the_next_clip_reads_them() -> None:
+    pipe = small_pipeline("tiny")
+    encoded: list[int] = []
+    pipe.vae.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(len(output)))
+    pipe(conditioning("tiny", 10), generator=seed())
+    # The portrait, and two motion frames for each of the three clips but the first.
+    assert encoded == [1, 2, 2]
+
+
+def test_latents_come_without_needless_decoding() -> None:
+    pipe = small_pipeline("tiny")
+    decoded: list[int] = []
+    pipe.vae.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(len(output)))
+    pipe(conditioning("tiny", 8), generator=seed(), output_type="latent")
+    assert len(decoded) == 4, "only the first clip, whose last frames the second one reads"
+
+
 @pytest.mark.parametrize("output_type", ["pt", "np", "pil", "latent"])
 def test_output_types(output_type: str) -> None:
     pipe, given = small_pipeline("tiny"), conditioning("tiny", 4)
