@@ -27,8 +27,8 @@ KEEP: dict[str, str | None] = {
     "hallo/keys_vae_full.json": None,
     "hallo/wav2vec_tiny_config.json": None,
     "hallo/w_wav2vec_tiny.safetensors": None,
-    # Not the face locators' and the encoder's pictures: the pipeline runs prove them.
-    "hallo/io_modules.safetensors": r"audio.*|imageproj.*|sched.*|vae\.mean|vae\.decode_of_mean",
+    # Not the face locator's pictures: the pipeline run proves it.
+    "hallo/io_modules.safetensors": r"audio.*|imageproj.*|sched.*|vae.*",
     # Of the large features the last, which no error before it leaves untouched.
     "hallo/io_reference_bank.safetensors": (
         r"ref\.latents.*|ref\.enc.*|bank\.(down_blocks\.[12]|mid|up_blocks\.1).*|bank\.up_blocks\.3\.attentions\.2.*"
@@ -54,7 +54,7 @@ KEEP: dict[str, str | None] = {
     ),
     "echomimic/audio/audio_facts.json": None,
     "echomimic/audio/synthetic_16k.wav": None,
-    "echomimic/audio/g_audio.safetensors": r"short_(mel|feat|idx.*)|mel_first20",
+    "echomimic/audio/g_audio.safetensors": r"short_(mel|feat|idx.*)",
     "echomimic/audio/g_whisper_tiny_fullsize_hashweights.safetensors": None,
     "echomimic/motion/motion_facts.json": None,
     "echomimic/motion/face_crop.json": None,
