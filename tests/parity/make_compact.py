@@ -27,8 +27,8 @@ KEEP: dict[str, str | None] = {
     "hallo/keys_vae_full.json": None,
     "hallo/wav2vec_tiny_config.json": None,
     "hallo/w_wav2vec_tiny.safetensors": None,
-    # Not the face locator's pictures: the pipeline run proves it.
-    "hallo/io_modules.safetensors": r"audio.*|imageproj.*|sched.*|vae.*",
+    # Not the pictures of the face locator and the autoencoder: the pipeline run proves them.
+    "hallo/io_modules.safetensors": r"audio.*|imageproj.*|sched.*",
     # Of the large features the last, which no error before it leaves untouched.
     "hallo/io_reference_bank.safetensors": (
         r"ref\.latents.*|ref\.enc.*|bank\.(down_blocks\.[12]|mid|up_blocks\.1).*|bank\.up_blocks\.3\.attentions\.2.*"
