@@ -27,7 +27,7 @@ KEEP: dict[str, str | None] = {
     "hallo/keys_vae_full.json": None,
     "hallo/wav2vec_tiny_config.json": None,
     "hallo/w_wav2vec_tiny.safetensors": None,
-    # Not the pictures of the face locator and the autoencoder: the pipeline run proves them.
+    # Not the pictures of the face locator and the autoencoder: the pipeline run reads through both.
     "hallo/io_modules.safetensors": r"audio.*|imageproj.*|sched.*",
     # Of the large features the last, which no error before it leaves untouched.
     "hallo/io_reference_bank.safetensors": (
