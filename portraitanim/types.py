@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from portraitanim.errors import InputError, ShapeError
 
@@ -219,6 +219,41 @@ class PortraitConditioning:
             )
         }
         return replace(self, **moved)
+
+
+class Conditioning(Protocol):
+    """What a pipeline animates: a `PortraitConditioning`, or something that makes one for any frames on request.
+
+    A long video's conditions do not fit into memory at once, so the pipeline asks for one clip at a time.
+    """
+
+    @property
+    def reference_image(self) -> torch.Tensor:
+        """See `PortraitConditioning`."""
+        ...
+
+    @property
+    def identity_embedding(self) -> torch.Tensor | None:
+        """See `PortraitConditioning`."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Number of portraits."""
+        ...
+
+    @property
+    def num_frames(self) -> int:
+        """Number of video frames to make."""
+        ...
+
+    def window(self, frames: Sequence[int]) -> PortraitConditioning:
+        """The conditioning of some frames, in the given order."""
+        ...
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Conditioning:
+        """The same conditioning elsewhere or in another number format."""
+        ...
 
 
 class Branch(Enum):

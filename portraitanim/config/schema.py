@@ -212,6 +212,11 @@ class Preset:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     quirks: Quirks = field(default_factory=Quirks)
     condition_map: Literal["face-box", "landmarks"] = "face-box"
+    framing: Literal["face-share", "detected-box"] = "face-share"
+    """How a portrait is cut: the face at a fixed share of the square (Hallo's advice), or the detected box grown by
+    half (EchoMimic)."""
+    landmark_parts: tuple[str, ...] = ()
+    """The face parts whose drawing the weights have learned; none where the condition map is a face box."""
 
     def __post_init__(self) -> None:
         _check_preset(self)
@@ -248,6 +253,12 @@ def _check_preset(preset: Preset) -> None:
         "network.identity_projection",
         "set exactly when denoising_unet.cross_attention_source is 'identity'",
         network.identity_projection,
+    )
+    _require(
+        bool(preset.landmark_parts) == (preset.condition_map == "landmarks"),
+        "landmark_parts",
+        "given exactly when condition_map is 'landmarks'",
+        preset.landmark_parts,
     )
     _require(
         preset.sampling.num_frames_per_clip + preset.sampling.num_motion_frames <= unet.max_motion_positions,

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,9 +25,25 @@ from portraitanim.models.embedders import AudioProjection, ConditionEncoder, Ide
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
-from portraitanim.types import PortraitConditioning, RegionMasks, RegionWeights
+from portraitanim.types import Conditioning, RegionMasks, RegionWeights
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
+
+NextMotion = Callable[[int, Tensor], Tensor]
+"""Given the number of a finished clip and its frames ``(batch, frames, 3, height, width)`` in [0, 1], the pictures
+that the next clip reads as its motion frames: by default the last ones."""
+
+
+class ClipStore(Protocol):
+    """Keeps finished clips, so that an interrupted video can go on."""
+
+    def load(self, number: int) -> tuple[Tensor, Tensor | None] | None:
+        """Latents of a finished clip and the state of the noise generator after it, or ``None``."""
+        ...
+
+    def save(self, number: int, latents: Tensor, generator_state: Tensor | None) -> None:
+        """Keep a clip that was just finished."""
+        ...
 
 
 @dataclass
@@ -109,7 +125,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        conditioning: PortraitConditioning,
+        conditioning: Conditioning,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: Generators = None,
@@ -157,16 +173,30 @@ class PortraitAnimationPipeline(DiffusionPipeline):
     @torch.no_grad()
     def stream(
         self,
-        conditioning: PortraitConditioning,
+        conditioning: Conditioning,
         generator: Generators = None,
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
         decode: bool = True,
+        next_motion: NextMotion | None = None,
+        clip_store: ClipStore | None = None,
         **sampling: Any,
     ) -> Iterator[Tensor]:
         """Yield frames as soon as they exist, ``(batch, frames, 3, height, width)`` in [0, 1] (or latents).
 
-        Arguments are those of `__call__`; what was yielded is not kept, so memory does not grow with the video.
+        What was yielded is not kept, so memory does not grow with the video. The arguments are those of `__call__`,
+        and these:
+
+        Args:
+            conditioning: what the networks read; for long videos something that makes it clip by clip.
+            generator: see `__call__`.
+            latents: see `__call__`.
+            callback_on_step_end: see `__call__`.
+            decode: whether to yield pictures; latents otherwise.
+            next_motion: chooses the motion frames of the next clip, where videos are made clip after clip.
+            clip_store: keeps finished clips and gives them back instead of computing them again. A video that is made
+                by overlapping windows is one clip.
+            **sampling: see `__call__`.
         """
         given = {name: value for name, value in sampling.items() if value is not None}
         options: SamplingConfig = from_dict(SamplingConfig, {**self.config.sampling, **given}, "sampling")
@@ -181,11 +211,14 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             generator,
             None if latents is None else latents.to(device, dtype),
         )
-        make = self._clip_by_clip if options.plan == "sequential" else self._by_windows
-        yield from make(run, callback_on_step_end, decode)
+        if options.plan == "sequential":
+            yield from self._clip_by_clip(run, callback_on_step_end, decode, next_motion, clip_store)
+        else:
+            yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
         self.maybe_free_model_hooks()
 
-    def _check(self, conditioning: PortraitConditioning, sampling: SamplingConfig) -> None:
+    def _check(self, conditions: Conditioning, sampling: SamplingConfig) -> None:
+        conditioning = conditions.window([0])
         height, width = conditioning.reference_image.shape[-2:]
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         if height % factor or width % factor:
@@ -209,28 +242,45 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         if not self.denoising_unet.has_regional_audio and conditioning.region_weights != RegionWeights():
             raise InputError("This network has no regional audio attention: region weights would have no effect.")
 
-    def _clip_by_clip(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
+    def _clip_by_clip(
+        self,
+        run: SamplingRun,
+        on_step_end: StepCallback | None,
+        decode: bool,
+        next_motion: NextMotion | None,
+        store: ClipStore | None,
+    ) -> Iterator[Tensor]:
         num_frames, num_motion = run.conditioning.num_frames, run.sampling.num_motion_frames
         length = run.sampling.num_frames_per_clip
         before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
         tail: Tensor | None = None
         for number, clip in enumerate(sequential_clips(num_frames, length)):
-            if tail is not None:
-                # Motion frames take the way through pixels, as the weights learned them.
-                before = self._encode((tail * 2 - 1).flatten(0, 1)).unflatten(0, tail.shape[:2])
-            context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
-            velocity = partial(run.clip_velocity, context=context)
-            made = self._denoise(run, run.initial_latents(number * length, length), velocity, on_step_end)
+            noise = run.initial_latents(number * length, length)
+            made = _restore(store, number, noise, run.generator)
+            if made is None:
+                if tail is not None:
+                    # Motion frames take the way through pixels, as the weights learned them.
+                    before = self._encode((tail * 2 - 1).flatten(0, 1)).unflatten(0, tail.shape[:2])
+                context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
+                made = self._denoise(run, noise, partial(run.clip_velocity, context=context), on_step_end)
+                _keep(store, number, made, run.generator)
             is_last = (number + 1) * length >= num_frames
             if decode or (num_motion and not is_last):
                 pixels = torch.cat(list(self._decode(made)), dim=1)
-                tail = pixels[:, length - num_motion :] if num_motion else None
+                if num_motion:
+                    tail = pixels[:, length - num_motion :] if next_motion is None else next_motion(number, pixels)
                 made = pixels if decode else made
             yield made[:, : clip.num_new]
 
-    def _by_windows(self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool) -> Iterator[Tensor]:
-        velocity = partial(run.video_velocity, context_of=run.window_contexts())
-        latents = self._denoise(run, run.initial_latents(0, run.conditioning.num_frames), velocity, on_step_end)
+    def _by_windows(
+        self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool, store: ClipStore | None
+    ) -> Iterator[Tensor]:
+        noise = run.initial_latents(0, run.conditioning.num_frames)
+        latents = _restore(store, 0, noise, run.generator)
+        if latents is None:
+            velocity = partial(run.video_velocity, context_of=run.window_contexts())
+            latents = self._denoise(run, noise, velocity, on_step_end)
+            _keep(store, 0, latents, run.generator)
         if decode:
             yield from self._decode(latents)
         else:
@@ -281,6 +331,23 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
         pixels = (frames * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
         return [[PillowImage.fromarray(frame) for frame in video] for video in pixels]
+
+
+def _restore(store: ClipStore | None, number: int, noise: Tensor, generator: Generators) -> Tensor | None:
+    """A clip that was finished before, and the generator as it was then."""
+    kept = None if store is None else store.load(number)
+    if kept is None:
+        return None
+    latents, state = kept
+    if isinstance(generator, torch.Generator) and state is not None:
+        generator.set_state(state)
+    return latents.to(noise)
+
+
+def _keep(store: ClipStore | None, number: int, latents: Tensor, generator: Generators) -> None:
+    if store is not None:
+        state = generator.get_state() if isinstance(generator, torch.Generator) else None
+        store.save(number, latents, state)
 
 
 def _check_masks(masks: RegionMasks, height: int, width: int) -> None:

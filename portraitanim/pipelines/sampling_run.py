@@ -15,7 +15,7 @@ from portraitanim.diffusion.windows import overlapping_windows, window_weights
 from portraitanim.errors import ShapeError
 from portraitanim.models.portrait_network import PortraitNetwork, ReferenceFeatures
 from portraitanim.models.unet_context import UNetContext
-from portraitanim.types import BatchLayout, Branch, PortraitConditioning
+from portraitanim.types import BatchLayout, Branch, Conditioning
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -45,7 +45,7 @@ class SamplingRun:
     sampling: SamplingConfig
     guidance: Guidance
     branches: tuple[Branch, ...]
-    conditioning: PortraitConditioning
+    conditioning: Conditioning
     portrait_latents: Tensor
     identity: Tensor | None
     reference: ReferenceFeatures
@@ -57,7 +57,7 @@ class SamplingRun:
         cls,
         network: PortraitNetwork,
         sampling: SamplingConfig,
-        conditioning: PortraitConditioning,
+        conditioning: Conditioning,
         portrait_latents: Tensor,
         generator: Generators,
         latents: Tensor | None,

@@ -65,7 +65,10 @@ def test_saved_pipeline_makes_the_same_video(system: str, tmp_path: Path) -> Non
     loaded = PortraitAnimationPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert loaded.config.sampling == pipe.config.sampling
-    assert torch.equal(pipe(given, generator=seed()).frames, loaded(given, generator=seed()).frames)
+    # Loaded tensors lie at other addresses in memory, and some CPUs round otherwise where these are not aligned.
+    torch.testing.assert_close(
+        pipe(given, generator=seed()).frames, loaded(given, generator=seed()).frames, rtol=0, atol=1e-5
+    )
     assert not list(tmp_path.rglob("*.bin"))
 
 

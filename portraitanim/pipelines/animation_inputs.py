@@ -1,0 +1,205 @@
+"""Read what a person gave: portrait, sound and driving motion become conditioning."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from portraitanim.config.animation import AnimationOptions
+from portraitanim.errors import MissingWeightsError
+from portraitanim.face.detection import select_face
+from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
+from portraitanim.media.frame_rate import exact_fps
+from portraitanim.media.image import load_image
+from portraitanim.pipelines.animation_plan import AnimationPlan
+from portraitanim.pipelines.conditioning import AnimationConditioning, make_conditioning
+from portraitanim.pipelines.driving import SoundStates, bounce, encode_sound, read_waveform
+from portraitanim.pipelines.driving_motion import has_sound, load_driving, portrait_motion
+from portraitanim.pipelines.portrait import Portrait, prepare_portrait
+from portraitanim.progress import ProgressReporter
+from portraitanim.types import AudioTrack
+
+if TYPE_CHECKING:
+    from portraitanim.pipelines.animator import AnimatorParts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class AnimationInputs:
+    """Everything of one video that the networks and the file need.
+
+    Attributes:
+        portrait: the prepared portrait.
+        conditioning: what the networks read.
+        num_frames: frames of the video.
+        fps: exact frame rate.
+        sound_path: file whose sound the video gets, or ``None``.
+        points: driving landmarks in the portrait's pixels ``(frames, 478, 2)``, or ``None``.
+        face: which face was taken.
+        notes: what a person should know.
+    """
+
+    portrait: Portrait
+    conditioning: AnimationConditioning
+    num_frames: int
+    fps: Fraction
+    sound_path: Path | None
+    points: np.ndarray | None
+    face: str
+    notes: list[str] = field(default_factory=list)
+
+
+class InputReader:
+    """Reads files with the face model and encoders of an animator. A context manager: it holds the face model.
+
+    Args:
+        parts: of the animator.
+        plan: the resolved run.
+        options: what the person chose.
+        progress: told what is being read.
+    """
+
+    def __init__(
+        self, parts: AnimatorParts, plan: AnimationPlan, options: AnimationOptions, progress: ProgressReporter
+    ) -> None:
+        self._parts, self._plan, self._options, self._progress = parts, plan, options, progress
+        self._mesh = FaceMesh(min_score=options.face_threshold or MIN_SCORE)
+
+    def __enter__(self) -> InputReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._mesh.close()
+
+    def read(self, portrait_path: Path, audio: str | Path | None, driving: str | Path | None) -> AnimationInputs:
+        """Read all files.
+
+        Raises:
+            InputError: a file that cannot be used.
+            FaceError: no usable face.
+        """
+        notes: list[str] = []
+        portrait, face = self.read_portrait(portrait_path)
+        if not face.startswith("Found one"):
+            notes.append(face)
+        sound = None if audio is None else self.read_sound(Path(audio))
+        points = None if driving is None else self.read_motion(Path(driving), portrait)
+        num_frames, num_made = self._count(sound, points, notes)
+        if points is not None and len(points) != num_made:
+            points = points[bounce(len(points), num_made)]
+        conditioning = make_conditioning(
+            portrait,
+            self._plan.preset,
+            sound=sound,
+            points=points,
+            num_frames=num_made,
+            parts=self._plan.parts,
+            weights=self._plan.region_weights,
+        )
+        sound_path = Path(audio) if audio is not None else None
+        if sound_path is None and driving is not None and has_sound(Path(driving)):
+            sound_path = Path(driving)
+        return AnimationInputs(
+            portrait=portrait,
+            conditioning=conditioning,
+            num_frames=num_frames,
+            fps=exact_fps(self._plan.sampling.fps),
+            sound_path=sound_path,
+            points=points,
+            face=face,
+            notes=notes,
+        )
+
+    def read_portrait(self, path: Path) -> tuple[Portrait, str]:
+        """The portrait, and a sentence that says which face was taken."""
+        picture = load_image(path)
+        face, sentence = select_face(self._mesh.search(picture), self._options.face, source=path.name)
+        portrait = prepare_portrait(
+            picture,
+            face,
+            self._plan.preset,
+            self._plan.sampling.size_px,
+            framing=self._options.crop,
+            identity_encoder=self._parts.identity_encoder,
+        )
+        return portrait, sentence
+
+    def read_sound(self, path: Path) -> SoundStates:
+        """The encoder's states of a sound file."""
+        preset, options = self._plan.preset, self._options
+        rate_hz = preset.audio.sample_rate_hz
+        with self._progress.task("Reading the sound"):
+            waveform = read_waveform(path, rate_hz, options.start_seconds, options.duration_seconds)
+            if options.separate_vocals:
+                waveform = self._vocals(waveform, rate_hz)
+            projection = preset.network.audio_projection
+            return encode_sound(
+                waveform,
+                self._parts.audio_encoder,
+                preset.audio,
+                self._plan.sampling,
+                window=projection.window if projection is not None else 1,
+                dtype=self._parts.pipeline.denoising_unet.dtype,
+            )
+
+    def read_motion(self, path: Path, portrait: Portrait) -> np.ndarray:
+        """Landmarks of the portrait, moved as the driver moves, ``(frames, 478, 2)``."""
+        options = self._options
+        track = load_driving(
+            path,
+            self._plan.sampling.fps,
+            self._mesh,
+            face=options.driving_face,
+            on_missing=options.on_missing or "hold",
+            start_seconds=options.start_seconds,
+            duration_seconds=options.duration_seconds,
+            progress=self._progress,
+        )
+        if track.num_missing:
+            logger.warning("%s shows no face in %d of its frames.", path, track.num_missing)
+        return portrait_motion(
+            track, portrait, method=options.motion_sync or "paper", smoothing=options.smoothing or "savgol"
+        )
+
+    def find_face(self, picture: np.ndarray) -> np.ndarray | None:
+        """Landmarks of the largest face of a made frame, or ``None``."""
+        faces = self._mesh.search(picture).faces
+        return faces[0].points if faces else None
+
+    def _count(self, sound: SoundStates | None, points: np.ndarray | None, notes: list[str]) -> tuple[int, int]:
+        """Frames of the video, and frames that the networks make for it."""
+        if sound is None:
+            assert points is not None  # the plan has made sure that something drives
+            return len(points), len(points)
+        if points is not None and len(points) < sound.num_sounding_frames:
+            seconds = len(points) / self._plan.sampling.fps
+            notes.append(f"The driving motion lasts {seconds:.2f} s: it runs back and forth until the sound ends.")
+        if self._options.duration_seconds is not None:
+            asked = math.floor(self._options.duration_seconds * self._plan.sampling.fps + 1e-6)
+            if sound.num_sounding_frames < asked:
+                notes.append(
+                    f"The sound ends after {sound.num_sounding_frames / self._plan.sampling.fps:.2f} s, "
+                    f"before the {self._options.duration_seconds:g} s asked for."
+                )
+        return sound.num_sounding_frames, sound.num_frames
+
+    def _vocals(self, waveform: torch.Tensor, rate_hz: int) -> torch.Tensor:
+        separator: Any = self._parts.separator
+        if separator is None:
+            raise MissingWeightsError(
+                "--separate-vocals needs a separation network that is not installed. "
+                "Run: portraitanim weights pull kim-vocal-2"
+            )
+        track = AudioTrack(samples=waveform.numpy()[None], sample_rate_hz=rate_hz)
+        return torch.from_numpy(separator.separate(track).samples.mean(0))

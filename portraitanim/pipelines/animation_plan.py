@@ -1,0 +1,163 @@
+"""What a run will do, worked out before any weights are loaded: the mode, the sampling, and what has no effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from portraitanim.config.animation import FACE_PARTS, PARTS_BESIDE_AUDIO, AnimationOptions
+from portraitanim.config.presets import merge
+from portraitanim.config.schema import Preset, SamplingConfig, SchedulerConfig, from_dict, to_dict
+from portraitanim.errors import ConfigError, InputError
+from portraitanim.types import RegionWeights
+
+ResolvedMode = Literal["audio", "landmarks", "audio+landmarks"]
+
+_SETTABLE = ("sampling", "scheduler", "quirks", "framing", "landmark_parts")
+_WHAT_DRIVES = {"audio": "AUDIO", "landmarks": "--driving", "audio+landmarks": "AUDIO and --driving"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimationPlan:
+    """A resolved run.
+
+    Attributes:
+        mode: what drives.
+        preset: the system with everything that was chosen laid over it.
+        region_weights: strength of each region's audio attention.
+        parts: face parts that driving landmarks move; empty in audio mode.
+    """
+
+    mode: ResolvedMode
+    preset: Preset
+    region_weights: RegionWeights
+    parts: tuple[str, ...]
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How the video is sampled."""
+        return self.preset.sampling
+
+    @property
+    def scheduler(self) -> SchedulerConfig:
+        """The noise schedule and its solver."""
+        return self.preset.scheduler
+
+
+def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool, has_driving: bool) -> AnimationPlan:
+    """Resolve the options against what the weights can do.
+
+    Args:
+        options: what the person chose.
+        preset: the system that the weights belong to.
+        has_audio: whether sound is given.
+        has_driving: whether driving landmarks or a driving video are given.
+
+    Raises:
+        ConfigError: an unknown key, or an option that would have no effect.
+        InputError: these weights cannot do what is asked, or what drives is not given.
+    """
+    mode = _resolve_mode(options, preset, has_audio, has_driving)
+    _refuse_without_effect(options, preset, mode)
+    return AnimationPlan(
+        mode=mode,
+        preset=_resolved_preset(options, preset),
+        region_weights=RegionWeights(
+            pose=_or_one(options.pose_weight),
+            expression=_or_one(options.expression_weight),
+            lip=_or_one(options.lip_weight),
+        ),
+        parts=_resolve_parts(options, preset, mode),
+    )
+
+
+def _resolve_mode(options: AnimationOptions, preset: Preset, has_audio: bool, has_driving: bool) -> ResolvedMode:
+    given: ResolvedMode | None = None
+    if has_audio:
+        given = "audio+landmarks" if has_driving else "audio"
+    elif has_driving:
+        given = "landmarks"
+    if given is None:
+        raise InputError("Nothing drives the portrait. Give a sound (AUDIO), a driving video (--driving), or both.")
+    if options.mode not in ("auto", given):
+        raise InputError(
+            f"--mode {options.mode} needs {_WHAT_DRIVES[options.mode]}, got {_WHAT_DRIVES[given]}. "
+            f"Give what is missing, leave out what is not used, or use --mode {given}."
+        )
+    if given != "audio" and preset.condition_map != "landmarks":
+        raise InputError(
+            f"The weights {preset.name} are driven by sound alone and cannot follow landmarks. "
+            "Leave out --driving, or use weights that read landmarks: --weights echomimic-pose, or the bundled tiny."
+        )
+    return given
+
+
+def _refuse_without_effect(options: AnimationOptions, preset: Preset, mode: ResolvedMode) -> None:
+    regional = preset.network.denoising_unet.audio_attention_dim is not None
+    weights = [n for n in ("lip_weight", "expression_weight", "pose_weight") if getattr(options, n) is not None]
+    if weights and not regional:
+        raise ConfigError(
+            f"{_flag(weights[0])} has no effect: the weights {preset.name} have no regional audio attention. "
+            "Leave it out, or use --weights hallo or the bundled tiny."
+        )
+    if mode == "landmarks":
+        for name in (*weights, *(["audio_guidance"] if options.audio_guidance is not None else [])):
+            raise ConfigError(f"{_flag(name)} has no effect without sound. Leave it out, or give AUDIO.")
+        if options.separate_vocals:
+            raise ConfigError("--separate-vocals has no effect without sound. Leave it out, or give AUDIO.")
+    if mode == "audio":
+        for name in ("parts", "motion_sync", "smoothing", "on_missing"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"{_flag(name)} has no effect without driving landmarks. Leave it out, or --driving.")
+        if options.driving_face != "largest":
+            raise ConfigError("--driving-face has no effect without --driving. Leave it out.")
+    if options.paste_back and options.crop == "whole":
+        raise ConfigError("--paste-back has no effect with --crop whole: nothing was cut out. Leave one of them out.")
+
+
+def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
+    foreign = [key for key in options.overrides if key not in _SETTABLE]
+    if foreign:
+        raise ConfigError(
+            f"--set {foreign[0]}… has no effect here: the weights fix it. What can be set: {', '.join(_SETTABLE)}."
+        )
+    chosen: dict[str, Any] = {
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "audio_guidance_scale": options.audio_guidance,
+        "image_guidance_scale": options.image_guidance,
+        "seed": options.seed,
+        "size_px": options.size_px,
+        "fps": options.fps,
+    }
+    sampling = {key: value for key, value in chosen.items() if value is not None}
+    if options.guidance is not None:
+        sampling.update(audio_guidance_scale=None, image_guidance_scale=None)
+    values = merge(to_dict(preset), options.overrides)
+    values = merge(values, {"sampling": sampling})
+    if options.scheduler is not None:
+        values = merge(values, {"scheduler": {"name": options.scheduler}})
+    resolved: Preset = from_dict(Preset, values)
+    return replace(resolved, name=preset.name)
+
+
+def _resolve_parts(options: AnimationOptions, preset: Preset, mode: ResolvedMode) -> tuple[str, ...]:
+    if mode == "audio":
+        return ()
+    known = tuple(part for part in FACE_PARTS if part in preset.landmark_parts)
+    if options.parts is not None:
+        unknown = [part for part in options.parts if part not in known]
+        if unknown:
+            raise InputError(
+                f"The weights {preset.name} have not learned the part {unknown[0]!r}. Use --parts {','.join(known)}."
+            )
+        return tuple(part for part in known if part in options.parts)
+    return known if mode == "landmarks" else tuple(part for part in known if part in PARTS_BESIDE_AUDIO)
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,386 @@
+"""Portrait and sound in, talking video out: the one call behind ``portraitanim animate``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from portraitanim.config.animation import AnimationOptions
+from portraitanim.config.presets import load_preset
+from portraitanim.config.schema import Preset, to_dict
+from portraitanim.diffusion.schedule import make_scheduler
+from portraitanim.errors import InputError, MissingWeightsError, PortraitAnimError
+from portraitanim.media.contact_sheet import contact_sheet, spread_indices
+from portraitanim.media.files import existing_file
+from portraitanim.media.image import save_image
+from portraitanim.media.video_writer import VideoWriter
+from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
+from portraitanim.pipelines.animation_plan import AnimationPlan, plan_animation
+from portraitanim.pipelines.animation_result import AnimationResult, peak_device_bytes, peak_host_bytes
+from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
+from portraitanim.pipelines.drift_guard import DriftGuard
+from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
+from portraitanim.progress import ProgressReporter, SilentProgress
+from portraitanim.runtime import noise_generator
+
+if TYPE_CHECKING:
+    from portraitanim.audio.encoders import AudioEncoder
+
+logger = logging.getLogger(__name__)
+
+PRESET_FILE = "preset.yaml"
+"""In a weights folder: the full preset, where the weights are not of a preset that this package carries."""
+
+_PREVIEW_FRAMES = 12
+
+
+@dataclass(kw_only=True)
+class AnimatorParts:
+    """What an `Animator` works with.
+
+    Attributes:
+        pipeline: the networks.
+        preset: their system.
+        audio_encoder: the encoder they were trained with.
+        identity_encoder: `portraitanim.face.identity.IdentityEncoder`, where the networks read the identity.
+        landmarker: folder or file of MediaPipe's face landmarker, where it is installed.
+        separator: `portraitanim.audio.separation.VocalSeparator`, where it is installed.
+        name: what the weights are called in summaries.
+        fingerprint: hash of the weights.
+    """
+
+    pipeline: PortraitAnimationPipeline
+    preset: Preset
+    audio_encoder: AudioEncoder
+    identity_encoder: Any | None = None
+    landmarker: Path | None = None
+    separator: Any | None = None
+    name: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a video goes, apart from what it shows.
+
+    Attributes:
+        overwrite: replace what is there.
+        resume: go on with what an interrupted run left.
+        preview: write a contact sheet beside the video.
+        debug_folder: where pictures of the intermediate steps go, or ``None``.
+        crf: quality of the encoder, lower is better; ``None`` for the format's default.
+    """
+
+    overwrite: bool = False
+    resume: bool = False
+    preview: bool = False
+    debug_folder: Path | None = None
+    crf: int | None = None
+
+
+@dataclass
+class _Sink:
+    """Counts frames on their way to the file, and keeps a few for the preview."""
+
+    writer: VideoWriter
+    inputs: AnimationInputs
+    paste_back: bool
+    preview_at: set[int]
+    started: float
+    num_frames: int = 0
+    first_frame_seconds: float = 0.0
+    previews: list[np.ndarray] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+
+    def write(self, frame: np.ndarray) -> None:
+        if self.num_frames == 0:
+            self.first_frame_seconds = time.perf_counter() - self.started
+        if self.paste_back:
+            frame = self.inputs.portrait.crop.paste(frame, self.inputs.portrait.original)
+        if self.num_frames in self.preview_at:
+            self.previews.append(frame)
+        self.writer.write(frame)
+        self.size = (frame.shape[1], frame.shape[2])
+        self.num_frames += 1
+
+
+class Animator:
+    """Weights that are loaded once and animate any number of portraits.
+
+    Example:
+        >>> animator = open_animator("hallo", device="cuda")  # doctest: +SKIP
+        >>> animator.animate("ref.jpg", "speech.wav", output="talk.mp4")  # doctest: +SKIP
+    """
+
+    def __init__(self, parts: AnimatorParts) -> None:
+        self.parts = parts
+        parts.pipeline.set_progress_bar_config(disable=True)
+
+    @property
+    def preset(self) -> Preset:
+        """The system that the weights belong to."""
+        return self.parts.preset
+
+    def plan(
+        self, audio: str | Path | None, driving: str | Path | None, options: AnimationOptions | None = None
+    ) -> AnimationPlan:
+        """What a run would do; see `plan_animation`."""
+        return plan_animation(
+            options or AnimationOptions(),
+            self.preset,
+            has_audio=audio is not None,
+            has_driving=driving is not None,
+        )
+
+    def animate(
+        self,
+        portrait: str | Path,
+        audio: str | Path | None = None,
+        *,
+        output: str | Path,
+        driving: str | Path | None = None,
+        options: AnimationOptions | None = None,
+        files: OutputOptions | None = None,
+        progress: ProgressReporter | None = None,
+        **chosen: Any,
+    ) -> AnimationResult:
+        """Make a video.
+
+        Args:
+            portrait: a picture.
+            audio: a sound file, or a video whose sound is taken.
+            output: the video; its suffix chooses the format. Without a suffix, a folder of pictures.
+            driving: a driving video, landmark file or pose folder.
+            options: how the video is made.
+            files: where it goes.
+            progress: told the frames that are made.
+            **chosen: fields of `AnimationOptions`, instead of ``options``.
+
+        Raises:
+            InputError: a file or option that cannot be used; nothing is written then.
+            FaceError: no usable face.
+            MissingWeightsError: something that these weights need is not installed.
+        """
+        if options is not None and chosen:
+            raise InputError("Give options, or single options by name, not both.")
+        options = options or AnimationOptions(**chosen)
+        files, reporter = files or OutputOptions(), progress or SilentProgress()
+        output = Path(output)
+        self._check_files(portrait, audio, driving, output, files)
+        plan = self.plan(audio, driving, options)
+        started = time.perf_counter()
+        hashes = _hashes(portrait=portrait, audio=audio, driving=driving)
+        store = ClipFolder(work_folder(output), self._job(plan, options, hashes))
+        store.open(resume=files.resume)
+        with InputReader(self.parts, plan, options, reporter) as reader:
+            inputs = reader.read(Path(portrait), audio, driving)
+            guard = self._guard(inputs, plan, options, reader)
+            if files.debug_folder is not None:
+                from portraitanim.pipelines.debug_views import write_debug_views
+
+                write_debug_views(files.debug_folder, inputs, plan)
+            facts = self._facts(plan, hashes)
+            sink = self._sink(output, inputs, options, files, facts, started)
+            with sink.writer, reporter.task("Animating", inputs.num_frames) as task:
+                for frame in self._frames(inputs, plan, guard, store):
+                    sink.write(frame)
+                    task.advance()
+        result = self._result(sink, inputs, plan, options, files, guard, store, started)
+        if options.provenance == "sidecar":
+            record = {**facts, "result": result.to_dict(), "config": to_dict(plan.preset)}
+            record["clips"] = [clip.to_dict() for clip in guard.clips] if guard else []
+            write_sidecar(output, record)
+        store.remove()
+        return result
+
+    def stream(
+        self,
+        portrait: str | Path,
+        audio: str | Path | None = None,
+        *,
+        driving: str | Path | None = None,
+        options: AnimationOptions | None = None,
+        progress: ProgressReporter | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield the frames, uint8 ``(3, size, size)``, as soon as they exist; arguments as in `animate`."""
+        options = options or AnimationOptions()
+        plan = self.plan(audio, driving, options)
+        with InputReader(self.parts, plan, options, progress or SilentProgress()) as reader:
+            inputs = reader.read(Path(portrait), audio, driving)
+            yield from self._frames(inputs, plan, self._guard(inputs, plan, options, reader), None)
+
+    def _frames(
+        self, inputs: AnimationInputs, plan: AnimationPlan, guard: DriftGuard | None, store: ClipFolder | None
+    ) -> Iterator[np.ndarray]:
+        """The frames of the video; what the networks make beyond its end is left out."""
+        pipeline = self.parts.pipeline
+        pipeline.scheduler = make_scheduler(plan.scheduler)
+        pipeline.register_to_config(quirks=to_dict(plan.preset.quirks))
+        made = pipeline.stream(
+            inputs.conditioning,
+            generator=noise_generator(plan.sampling.seed),
+            next_motion=guard.next_motion if guard else None,
+            clip_store=store,
+            **to_dict(plan.sampling),
+        )
+        left = inputs.num_frames
+        try:
+            for pixels in made:
+                for frame in pixels[0, :left].cpu():
+                    if not bool(torch.isfinite(frame).all()):
+                        raise PortraitAnimError(
+                            "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
+                        )
+                    yield (frame * 255).round().to(torch.uint8).numpy()
+                left -= min(left, pixels.shape[1])
+                if not left:
+                    return
+        finally:
+            made.close()
+
+    def _check_files(
+        self, portrait: str | Path, audio: Any, driving: str | Path | None, output: Path, files: OutputOptions
+    ) -> None:
+        existing_file(portrait, "picture")
+        if audio is not None:
+            existing_file(audio, "sound")
+        if driving is not None and not Path(driving).is_dir():
+            existing_file(driving, "driving video or landmark")
+        taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+        if taken and not files.overwrite:
+            raise InputError(f"{output} exists already. Use --overwrite to replace it, or another --output.")
+        for source in (portrait, audio, driving):
+            if source is not None and output.exists() and Path(source).resolve() == output.resolve():
+                raise InputError(f"{output} is an input of this run and must not be overwritten. Use another --output.")
+
+    def _job(self, plan: AnimationPlan, options: AnimationOptions, hashes: dict[str, str]) -> dict[str, Any]:
+        """Everything that decides what the latents are."""
+        chosen = to_dict(options)
+        for name in ("paste_back", "provenance", "overrides"):
+            del chosen[name]
+        return {
+            "inputs": hashes,
+            "weights": self.parts.fingerprint,
+            "options": chosen,
+            "config": to_dict(plan.preset),
+            "dtype": str(self.parts.pipeline.denoising_unet.dtype),
+        }
+
+    def _facts(self, plan: AnimationPlan, hashes: dict[str, str]) -> dict[str, Any]:
+        """What the marks in the video say."""
+        from portraitanim import __version__
+
+        return {
+            "tool": "portraitanim",
+            "version": __version__,
+            "weights": self.parts.name,
+            "weights_sha256": self.parts.fingerprint,
+            "preset": self.preset.name,
+            "mode": plan.mode,
+            "seed": plan.sampling.seed,
+            "inputs_sha256": hashes,
+        }
+
+    def _guard(
+        self, inputs: AnimationInputs, plan: AnimationPlan, options: AnimationOptions, reader: InputReader
+    ) -> DriftGuard | None:
+        num_motion = plan.sampling.num_motion_frames
+        if not options.drift_guard or plan.sampling.plan != "sequential" or not num_motion:
+            return None
+        return DriftGuard(inputs.portrait.landmarks, reader.find_face, num_motion)
+
+    def _sink(
+        self,
+        output: Path,
+        inputs: AnimationInputs,
+        options: AnimationOptions,
+        files: OutputOptions,
+        facts: dict[str, Any],
+        started: float,
+    ) -> _Sink:
+        marked = options.provenance != "none"
+        if files.overwrite and output.is_dir():
+            raise InputError(f"{output} is a folder that is not empty; it is not overwritten. Use another --output.")
+        holds_sound = output.suffix.lower() not in ("", ".gif")
+        writer = VideoWriter(
+            output,
+            inputs.fps,
+            audio=inputs.sound_path if holds_sound else None,
+            audio_start_seconds=options.start_seconds if holds_sound and inputs.sound_path else 0.0,
+            crf=files.crf,
+            metadata=container_metadata(output, facts) if marked else None,
+            xmp=xmp_packet(facts) if marked and output.suffix.lower() in ("", ".mp4", ".m4v", ".mov", ".gif") else None,
+        )
+        wanted = set(spread_indices(inputs.num_frames, _PREVIEW_FRAMES)) if files.preview else set()
+        return _Sink(writer=writer, inputs=inputs, paste_back=options.paste_back, preview_at=wanted, started=started)
+
+    def _result(
+        self,
+        sink: _Sink,
+        inputs: AnimationInputs,
+        plan: AnimationPlan,
+        options: AnimationOptions,
+        files: OutputOptions,
+        guard: DriftGuard | None,
+        store: ClipFolder,
+        started: float,
+    ) -> AnimationResult:
+        output = sink.writer.path
+        preview = None
+        if files.preview:
+            preview = output.with_name(f"{output.name}.preview.png")
+            save_image(contact_sheet(sink.previews), preview)
+        return AnimationResult(
+            output=output,
+            sidecar=sidecar_path(output) if options.provenance == "sidecar" else None,
+            preview=preview,
+            mode=plan.mode,
+            weights=self.parts.name,
+            preset=self.preset.name,
+            seed=plan.sampling.seed,
+            num_frames=sink.num_frames,
+            fps=float(inputs.fps),
+            width_px=sink.size[1],
+            height_px=sink.size[0],
+            compute_seconds=round(time.perf_counter() - started, 3),
+            first_frame_seconds=round(sink.first_frame_seconds, 3),
+            num_restored_clips=store.num_restored,
+            peak_host_bytes=peak_host_bytes(),
+            peak_device_bytes=peak_device_bytes(self.parts.pipeline.device),
+            face=inputs.face,
+            notes=tuple(inputs.notes),
+            drift=guard.summary() if guard else None,
+        )
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype) -> tuple[PortraitAnimationPipeline, Preset]:
+    """Read the networks of a weights folder, and the preset they belong to.
+
+    Raises:
+        MissingWeightsError: the folder holds no pipeline.
+    """
+    from diffusers.utils import logging as diffusers_logging
+
+    if not (folder / "model_index.json").is_file():
+        raise MissingWeightsError(
+            f"{folder} holds no pipeline (no model_index.json). Name a folder that 'portraitanim weights convert' or "
+            "'portraitanim train' wrote."
+        )
+    diffusers_logging.disable_progress_bar()
+    pipeline = PortraitAnimationPipeline.from_pretrained(folder, torch_dtype=dtype)
+    own = folder / PRESET_FILE
+    preset = load_preset(str(own) if own.is_file() else pipeline.config.preset)
+    sampling = {"sampling": dict(pipeline.config.sampling), "quirks": dict(pipeline.config.quirks)}
+    return pipeline, load_preset(str(own) if own.is_file() else pipeline.config.preset, sampling) if preset else preset
+
+
+def _hashes(**paths: str | Path | None) -> dict[str, str]:
+    return {name: sha256_of(path) for name, path in paths.items() if path is not None}

@@ -1,0 +1,122 @@
+"""Finished clips of a video in the making, on disk: an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from portraitanim.errors import InputError
+from portraitanim.media.files import discard, whole_file, write_error
+
+logger = logging.getLogger(__name__)
+
+_JOB = "job.json"
+
+
+def work_folder(output: Path) -> Path:
+    """Where the finished clips of a video lie until it is complete: ``clip.mp4`` has ``clip.mp4.work``."""
+    return output.with_name(f"{output.name}.work")
+
+
+class ClipFolder:
+    """A `ClipStore` on disk. Latents are kept as they are, so a resumed video has the same frames.
+
+    Args:
+        folder: from `work_folder`.
+        job: everything that decides what the frames look like, as plain data. A folder of another job is refused.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.folder = folder
+        self._job = job
+        self.num_restored = 0
+
+    def open(self, *, resume: bool) -> int:
+        """Make the folder, or find what an interrupted run left there.
+
+        Args:
+            resume: go on with what is there; without, an unfinished run of the same job is refused, since nobody
+                wants to lose hours by leaving out a word.
+
+        Returns:
+            The number of clips that are there already.
+
+        Raises:
+            InputError: there is an unfinished run and ``resume`` is off, or it is one of another job.
+        """
+        found = self._read_job()
+        count = len(list(self.folder.glob("clip-*.safetensors")))
+        if found is not None and found != self._job:
+            differing = sorted(key for key in {*found, *self._job} if found.get(key) != self._job.get(key))
+            if resume:
+                raise InputError(
+                    f"The unfinished run in {self.folder} was started with another {', '.join(differing)}. "
+                    "Use the options it was started with, or leave out --resume to start anew."
+                )
+            logger.warning("An unfinished run of another job in %s is dropped.", self.folder)
+            self.remove()
+            found, count = None, 0
+        if found is not None and count and not resume:
+            raise InputError(
+                f"An earlier run of this job was interrupted after {count} clips, kept in {self.folder}. "
+                "Add --resume to go on, or delete that folder to start anew."
+            )
+        if found is None:
+            if resume:
+                logger.warning("There is nothing to resume in %s; starting from the beginning.", self.folder)
+            self.remove()
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(self.folder, error) from error
+            with whole_file(self.folder / _JOB) as partial:
+                partial.write_text(json.dumps(self._job, indent=2, sort_keys=True), encoding="utf-8")
+        return count
+
+    def load(self, number: int) -> tuple[Tensor, Tensor | None] | None:
+        """See `ClipStore.load`; a damaged file counts as absent."""
+        path = self._path(number)
+        if not path.is_file():
+            return None
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            logger.warning("%s cannot be read (%s); the clip is made again.", path, error)
+            return None
+        self.num_restored += 1
+        return tensors["latents"], tensors.get("generator_state")
+
+    def save(self, number: int, latents: Tensor, generator_state: Tensor | None) -> None:
+        """See `ClipStore.save`.
+
+        Raises:
+            MediaError: the disk is full or refuses.
+        """
+        tensors = {"latents": latents.detach().cpu().contiguous()}
+        if generator_state is not None:
+            tensors["generator_state"] = generator_state.cpu()
+        with whole_file(self._path(number)) as partial:
+            try:
+                save_file(tensors, partial)
+            except SafetensorError as error:
+                raise write_error(self._path(number), error) from error
+
+    def remove(self) -> None:
+        """Delete the folder with all that is in it."""
+        discard(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"clip-{number:06d}.safetensors"
+
+    def _read_job(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None

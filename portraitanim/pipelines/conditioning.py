@@ -1,0 +1,149 @@
+"""Portrait and driving signal → what the networks read, made clip by clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from portraitanim.config.schema import Preset
+from portraitanim.errors import ShapeError
+from portraitanim.face.drawing import draw_landmarks
+from portraitanim.face.regions import mask_pyramid
+from portraitanim.pipelines.driving import SoundStates, no_sound_windows
+from portraitanim.pipelines.portrait import Portrait
+from portraitanim.types import PortraitConditioning, RegionMasks, RegionWeights
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnimationConditioning:
+    """The conditions of one video, of which only the frames in hand exist as tensors. A `types.Conditioning`.
+
+    Attributes:
+        reference_image: ``(1, 3, size, size)`` in [-1, 1].
+        identity_embedding: ``(1, 512)`` or ``None``.
+        region_masks: one set for all frames, or ``None`` for networks without regional audio attention.
+        region_weights: strength of each region.
+        num_frames: frames to make.
+        sound: states of the sound, or ``None`` where only landmarks drive.
+        silence_shape: rows, layers and width of the audio windows where there is no sound.
+        face_map: ``(1, 1, channels, size, size)`` in [0, 1], or ``None``.
+        points: driving landmarks ``(frames, 478, 2)`` in pixels of the portrait, or ``None``.
+        parts: face parts that are drawn.
+        draws_landmarks: whether the condition map is a drawing; black where nothing drives.
+        device: where windows are made.
+        dtype: their number format.
+    """
+
+    reference_image: torch.Tensor
+    identity_embedding: torch.Tensor | None
+    region_masks: RegionMasks | None
+    region_weights: RegionWeights
+    num_frames: int
+    sound: SoundStates | None
+    silence_shape: tuple[int, int, int]
+    face_map: torch.Tensor | None
+    points: np.ndarray | None
+    parts: tuple[str, ...]
+    draws_landmarks: bool
+    device: torch.device | None = None
+    dtype: torch.dtype | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.points is not None and len(self.points) != self.num_frames:
+            raise ShapeError(f"{len(self.points)} frames of driving landmarks were given for {self.num_frames} frames.")
+
+    @property
+    def batch_size(self) -> int:
+        """One portrait."""
+        return 1
+
+    def window(self, frames: Sequence[int]) -> PortraitConditioning:
+        """The conditions of some frames, as tensors."""
+        if self.sound is not None:
+            audio = self.sound.windows(frames)
+        else:
+            audio = no_sound_windows(*self.silence_shape, len(frames))
+        made = PortraitConditioning(
+            reference_image=self.reference_image,
+            audio_windows=audio,
+            condition_map=self.condition_map(frames),
+            identity_embedding=self.identity_embedding,
+            region_masks=self.region_masks,
+            region_weights=self.region_weights,
+        )
+        return made.to(self.device, self.dtype)
+
+    def condition_map(self, frames: Sequence[int]) -> torch.Tensor | None:
+        """Face box or landmark drawing ``(1, frames or 1, channels, size, size)`` in [0, 1]."""
+        if not self.draws_landmarks:
+            return self.face_map
+        height, width = self.reference_image.shape[-2:]
+        if self.points is None:
+            return torch.zeros(1, 1, 3, height, width)
+        size = (height, width)
+        drawings = np.stack([draw_landmarks(self.points[frame], size, size, self.parts) for frame in frames])
+        return torch.from_numpy(drawings)[None].float() / 255
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> AnimationConditioning:
+        """The same conditions, whose windows are made elsewhere or in another number format."""
+        identity = self.identity_embedding
+        return replace(
+            self,
+            reference_image=self.reference_image.to(device=device, dtype=dtype),
+            identity_embedding=None if identity is None else identity.to(device=device, dtype=dtype),
+            device=device,
+            dtype=dtype,
+        )
+
+
+def make_conditioning(
+    portrait: Portrait,
+    preset: Preset,
+    *,
+    sound: SoundStates | None,
+    points: np.ndarray | None,
+    num_frames: int,
+    parts: tuple[str, ...] = (),
+    weights: RegionWeights | None = None,
+) -> AnimationConditioning:
+    """Bring portrait and driving signal together.
+
+    Args:
+        portrait: from `prepare_portrait`.
+        preset: the system.
+        sound: from `encode_sound`, or ``None``.
+        points: landmarks of the portrait over time, ``(frames, 478, 2)`` in its pixels, or ``None``.
+        num_frames: frames to make.
+        parts: which parts of the landmarks are drawn.
+        weights: strength of each region.
+    """
+    size_px = portrait.crop.size_px
+    regional = preset.network.denoising_unet.audio_attention_dim is not None
+    num_levels = len(preset.network.denoising_unet.block_out_channels)
+    pixels = torch.from_numpy(portrait.image).float() / 127.5 - 1
+    face_map = portrait.face_map
+    return AnimationConditioning(
+        reference_image=pixels[None],
+        identity_embedding=None if portrait.identity is None else torch.from_numpy(portrait.identity)[None],
+        region_masks=mask_pyramid(portrait.masks, (size_px, size_px), num_levels) if regional else None,
+        region_weights=weights or RegionWeights(),
+        num_frames=num_frames,
+        sound=sound,
+        silence_shape=silence_shape(preset),
+        face_map=None if face_map is None else torch.from_numpy(face_map)[None, None].float() / 255,
+        points=points,
+        parts=parts,
+        draws_landmarks=preset.condition_map == "landmarks",
+    )
+
+
+def silence_shape(preset: Preset) -> tuple[int, int, int]:
+    """Rows, layers and width of the audio windows that these networks read."""
+    projection = preset.network.audio_projection
+    if projection is not None:
+        return (projection.window, projection.num_layers, projection.feature_dim)
+    width = preset.network.denoising_unet.cross_attention_dim or 0
+    return (10, 5, width)  # EchoMimic: ten rows of all five depths of Whisper tiny
