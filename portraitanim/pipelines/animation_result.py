@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,6 +76,12 @@ class AnimationResult:
 
 def peak_host_bytes() -> int:
     """Most memory that this process has held in RAM so far."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -232,19 +232,16 @@ class Animator:
             **to_dict(plan.sampling),
         )
         left = inputs.num_frames
-        try:
-            for pixels in made:
-                for frame in pixels[0, :left].cpu():
-                    if not bool(torch.isfinite(frame).all()):
-                        raise PortraitAnimError(
-                            "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
-                        )
-                    yield (frame * 255).round().to(torch.uint8).numpy()
-                left -= min(left, pixels.shape[1])
-                if not left:
-                    return
-        finally:
-            made.close()
+        for pixels in made:
+            for frame in pixels[0, :left].cpu():
+                if not bool(torch.isfinite(frame).all()):
+                    raise PortraitAnimError(
+                        "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
+                    )
+                yield (frame * 255).round().to(torch.uint8).numpy()
+            left -= min(left, pixels.shape[1])
+            if not left:
+                return
 
     def _check_files(
         self, portrait: str | Path, audio: Any, driving: str | Path | None, output: Path, files: OutputOptions
@@ -377,9 +374,8 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> tuple[PortraitAnimationPi
     diffusers_logging.disable_progress_bar()
     pipeline = PortraitAnimationPipeline.from_pretrained(folder, torch_dtype=dtype)
     own = folder / PRESET_FILE
-    preset = load_preset(str(own) if own.is_file() else pipeline.config.preset)
-    sampling = {"sampling": dict(pipeline.config.sampling), "quirks": dict(pipeline.config.quirks)}
-    return pipeline, load_preset(str(own) if own.is_file() else pipeline.config.preset, sampling) if preset else preset
+    trained_with = {"sampling": dict(pipeline.config.sampling), "quirks": dict(pipeline.config.quirks)}
+    return pipeline, load_preset(str(own) if own.is_file() else pipeline.config.preset, trained_with)
 
 
 def _hashes(**paths: str | Path | None) -> dict[str, str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from portraitanim.errors import InputError
-from portraitanim.face.driving_files import load_pose_folder, load_track
 from portraitanim.face.motion_sync import synchronize
 from portraitanim.face.smoothing import smooth_landmarks
 from portraitanim.face.tracking import FaceFinder, FaceTrack, resample_track, track_face
@@ -62,6 +61,8 @@ def load_driving(
         frames = iter_video(path, fps, start_seconds=start_seconds, duration_seconds=duration_seconds)
         images = (frame.image for frame in frames)
         return track_face(images, fps, finder, select=face, on_missing=on_missing, progress=progress)
+    from portraitanim.face.driving_files import load_pose_folder, load_track
+
     track = load_pose_folder(path) if path.is_dir() else load_track(path)
     track = resample_track(track, fps)
     first = round(start_seconds * fps)
