@@ -65,7 +65,8 @@ _ECHOMIMIC_BYTES = {
     "face_locator": 4_344_768,
     "face_locator_pose": 4_345_920,
 }
-_ANTELOPE = ("1k3d68", "2d106det", "genderage", "glintr100", "scrfd_10g_bnkps")
+# The pack's other three (landmarks, age and gender) are not used here.
+_ANTELOPE = ("glintr100", "scrfd_10g_bnkps")
 _LANDMARKER = "face_analysis/models/face_landmarker_v2_with_blendshapes.task"
 
 

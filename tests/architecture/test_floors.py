@@ -7,7 +7,7 @@ import pytest
 from tests.architecture.source_imports import PACKAGE, Import, all_imports, imports_of, source_files
 
 FLOORS = {
-    0: ("errors", "progress", "types", "runtime", "config"),
+    0: ("errors", "progress", "types", "runtime", "config", "findings", "onnx_session"),
     1: ("media", "face", "audio", "models", "diffusion"),
     2: ("pipelines", "data"),
     3: ("checkpoints", "training", "evaluation", "benchmarking"),
@@ -20,8 +20,8 @@ HOMES = {
     "typer": ("cli",),
     "rich": ("cli",),
     "mediapipe": ("face", "audio"),
-    "insightface": ("face", "audio"),
-    "onnxruntime": ("face", "audio"),
+    "insightface": ("face",),
+    "onnxruntime": ("onnx_session",),
     "click": (),  # Typer carries its own
     "torchvision": (),  # its wheels must match torch's to the digit; nothing here needs it
 }
