@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import weights
+from portraitanim.cli import animate, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
+app.command("animate", help=animate.HELP)(animate.animate)
 app.add_typer(weights.app, name="weights")
 
 
@@ -87,7 +88,7 @@ def _as_known(error: Exception) -> PortraitAnimError | None:
     # torch's own class, where torch is loaded at all; the CPU allocator raises a RuntimeError.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if out_of_memory or "can't allocate memory" in str(error):
-        return OutOfMemoryError("Not enough memory for these sizes. Choose a smaller size or --dtype bf16.")
+        return OutOfMemoryError("Not enough memory. Choose a smaller --size, --dtype bf16, or --offload on a GPU.")
     return None
 
 

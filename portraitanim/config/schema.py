@@ -323,6 +323,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}.")
         return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be a mapping, got {value!r}.")
+        return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, got {value!r}.")

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from portraitanim.config.animation import AnimationOptions
-from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.diffusion.schedule import make_scheduler
-from portraitanim.errors import InputError, MissingWeightsError, PortraitAnimError
+from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.media.contact_sheet import contact_sheet, spread_indices
 from portraitanim.media.files import existing_file
 from portraitanim.media.image import save_image
+from portraitanim.media.video_formats import video_format
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
 from portraitanim.pipelines.animation_plan import AnimationPlan, plan_animation
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from portraitanim.audio.encoders import AudioEncoder
 
 logger = logging.getLogger(__name__)
-
-PRESET_FILE = "preset.yaml"
-"""In a weights folder: the full preset, where the weights are not of a preset that this package carries."""
 
 _PREVIEW_FRAMES = 12
 
@@ -174,7 +171,7 @@ class Animator:
         options = options or AnimationOptions(**chosen)
         files, reporter = files or OutputOptions(), progress or SilentProgress()
         output = Path(output)
-        self._check_files(portrait, audio, driving, output, files)
+        check_files(portrait, audio, driving, output, overwrite=files.overwrite)
         plan = self.plan(audio, driving, options)
         started = time.perf_counter()
         hashes = _hashes(portrait=portrait, audio=audio, driving=driving)
@@ -243,21 +240,6 @@ class Animator:
             if not left:
                 return
 
-    def _check_files(
-        self, portrait: str | Path, audio: Any, driving: str | Path | None, output: Path, files: OutputOptions
-    ) -> None:
-        existing_file(portrait, "picture")
-        if audio is not None:
-            existing_file(audio, "sound")
-        if driving is not None and not Path(driving).is_dir():
-            existing_file(driving, "driving video or landmark")
-        taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
-        if taken and not files.overwrite:
-            raise InputError(f"{output} exists already. Use --overwrite to replace it, or another --output.")
-        for source in (portrait, audio, driving):
-            if source is not None and output.exists() and Path(source).resolve() == output.resolve():
-                raise InputError(f"{output} is an input of this run and must not be overwritten. Use another --output.")
-
     def _job(self, plan: AnimationPlan, options: AnimationOptions, hashes: dict[str, str]) -> dict[str, Any]:
         """Everything that decides what the latents are."""
         chosen = to_dict(options)
@@ -304,8 +286,6 @@ class Animator:
         started: float,
     ) -> _Sink:
         marked = options.provenance != "none"
-        if files.overwrite and output.is_dir():
-            raise InputError(f"{output} is a folder that is not empty; it is not overwritten. Use another --output.")
         holds_sound = output.suffix.lower() not in ("", ".gif")
         writer = VideoWriter(
             output,
@@ -358,25 +338,29 @@ class Animator:
         )
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype) -> tuple[PortraitAnimationPipeline, Preset]:
-    """Read the networks of a weights folder, and the preset they belong to.
-
-    Raises:
-        MissingWeightsError: the folder holds no pipeline.
-    """
-    from diffusers.utils import logging as diffusers_logging
-
-    if not (folder / "model_index.json").is_file():
-        raise MissingWeightsError(
-            f"{folder} holds no pipeline (no model_index.json). Name a folder that 'portraitanim weights convert' or "
-            "'portraitanim train' wrote."
-        )
-    diffusers_logging.disable_progress_bar()
-    pipeline = PortraitAnimationPipeline.from_pretrained(folder, torch_dtype=dtype)
-    own = folder / PRESET_FILE
-    trained_with = {"sampling": dict(pipeline.config.sampling), "quirks": dict(pipeline.config.quirks)}
-    return pipeline, load_preset(str(own) if own.is_file() else pipeline.config.preset, trained_with)
-
-
 def _hashes(**paths: str | Path | None) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in paths.items() if path is not None}
+
+
+def check_files(
+    portrait: str | Path, audio: str | Path | None, driving: str | Path | None, output: Path, *, overwrite: bool
+) -> None:
+    """Refuse files that are not there, and an output that is.
+
+    Raises:
+        InputError: which one, and what to do.
+    """
+    existing_file(portrait, "picture")
+    if audio is not None:
+        existing_file(audio, "sound")
+    if driving is not None and not Path(driving).is_dir():
+        existing_file(driving, "driving video or landmark")
+    video_format(output)
+    taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+    if taken and not overwrite:
+        raise InputError(f"{output} exists already. Use --overwrite to replace it, or another --output.")
+    if taken and output.is_dir():
+        raise InputError(f"{output} is a folder that is not empty; it is not overwritten. Use another --output.")
+    for source in (portrait, audio, driving):
+        if source is not None and taken and Path(source).resolve() == output.resolve():
+            raise InputError(f"{output} is an input of this run and must not be overwritten. Use another --output.")

@@ -1,0 +1,199 @@
+"""From the name of weights to an `Animator` that is ready to use."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portraitanim.checkpoints.bundled import BUNDLED_NAME, bundled_folder
+from portraitanim.checkpoints.manifest import MANIFEST_NAME
+from portraitanim.checkpoints.registry import REGISTRY
+from portraitanim.checkpoints.store import audio_encoder_folder, installed, require
+from portraitanim.config.presets import load_preset
+from portraitanim.errors import ConfigError, InputError, MissingWeightsError
+
+if TYPE_CHECKING:
+    from portraitanim.config.schema import Preset
+    from portraitanim.pipelines.animator import Animator
+
+logger = logging.getLogger(__name__)
+
+_BY_SOUND = ("hallo", "echomimic-acc", "echomimic", "echomimic-pose-acc", "echomimic-pose")
+_BY_LANDMARKS = ("echomimic-pose-acc", "echomimic-pose")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsChoice:
+    """Which weights a run uses.
+
+    Attributes:
+        name: what they are called in messages.
+        folder: where they are.
+        why: one line for the person, where the choice was not theirs; empty otherwise.
+    """
+
+    name: str
+    folder: Path
+    why: str = ""
+
+
+def choose_weights(name_or_folder: str | None, *, has_driving: bool = False) -> WeightsChoice:
+    """Find the weights of a run.
+
+    Args:
+        name_or_folder: a name from the registry, ``tiny`` for the bundled weights, a folder, or ``None`` for the best
+            that is installed and can do it.
+        has_driving: whether landmarks drive.
+
+    Raises:
+        MissingWeightsError: they are not installed.
+        InputError: there is no such name and no such folder.
+    """
+    if name_or_folder is None:
+        return _best(has_driving)
+    if name_or_folder == BUNDLED_NAME:
+        return WeightsChoice(name=BUNDLED_NAME, folder=bundled_folder())
+    if name_or_folder in REGISTRY:
+        return WeightsChoice(name=name_or_folder, folder=require(name_or_folder))
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return WeightsChoice(name=str(folder), folder=folder)
+    known = ", ".join((BUNDLED_NAME, *_BY_SOUND))
+    raise InputError(f"No weights and no folder are called {name_or_folder!r}. Use one of {known}, or a folder.")
+
+
+def open_animator(
+    weights: str | None = None,
+    *,
+    preset: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: bool = False,
+    has_driving: bool = False,
+) -> Animator:
+    """Load weights, once for any number of videos.
+
+    Args:
+        weights: see `choose_weights`.
+        preset: a preset or YAML file to use instead of the weights' own; its networks must be theirs.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        offload: keep networks in host memory and move each to the GPU when it works.
+        has_driving: whether landmarks will drive; matters where ``weights`` is ``None``.
+
+    Raises:
+        MissingWeightsError: the weights, or something they need, are not installed.
+        InputError: a device, dtype or name that is not there.
+    """
+    return load_animator(
+        choose_weights(weights, has_driving=has_driving), preset=preset, device=device, dtype=dtype, offload=offload
+    )
+
+
+def load_animator(
+    choice: WeightsChoice,
+    *,
+    preset: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: bool = False,
+) -> Animator:
+    """As `open_animator`, for weights that were chosen already."""
+    from portraitanim.audio.encoders import load_audio_encoder
+    from portraitanim.pipelines.animator import Animator, AnimatorParts
+    from portraitanim.pipelines.weights_folder import load_pipeline
+    from portraitanim.runtime import resolve_device, resolve_dtype
+
+    place = resolve_device(device)
+    number_format = resolve_dtype(dtype, place)
+    if offload and place.type != "cuda":
+        raise ConfigError(f"--offload has no effect on {place.type}: it moves networks off a CUDA GPU. Leave it out.")
+    used = weights_preset(choice.folder, preset)
+    pipeline = load_pipeline(choice.folder, number_format)
+    encoder_name = used.audio.encoder
+    folder = None if encoder_name == "log-mel" else audio_encoder_folder(choice.folder, encoder_name)
+    parts = AnimatorParts(
+        pipeline=pipeline,
+        preset=used,
+        audio_encoder=load_audio_encoder(encoder_name, folder, device=place),
+        identity_encoder=_identity_encoder(used, str(place)),
+        landmarker=installed("face-landmarker"),
+        name=choice.name,
+        fingerprint=weights_fingerprint(choice.folder),
+    )
+    if offload:
+        pipeline.enable_model_cpu_offload(device=place)
+    else:
+        pipeline.to(place)
+    return Animator(parts)
+
+
+def weights_preset(folder: Path, preset: str | None = None) -> Preset:
+    """The system that the weights of a folder belong to, without loading them.
+
+    Args:
+        folder: with ``model_index.json``.
+        preset: a preset or YAML file to use instead; see `open_animator`.
+
+    Raises:
+        MissingWeightsError: the folder holds no pipeline.
+        DamagedWeightsError: its index cannot be read.
+    """
+    from portraitanim.pipelines.weights_folder import read_preset
+
+    own = read_preset(folder)
+    return own if preset is None else _other_preset(preset, own)
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """Hash that changes with any byte of the weights: of the manifest, which has theirs, else of the files."""
+    manifest = folder / MANIFEST_NAME
+    digest = hashlib.sha256()
+    files = [manifest] if manifest.is_file() else sorted(folder.rglob("*.safetensors")) + sorted(folder.rglob("*.json"))
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _best(has_driving: bool) -> WeightsChoice:
+    for name in _BY_LANDMARKS if has_driving else _BY_SOUND:
+        folder = installed(name)
+        if folder is not None:
+            return WeightsChoice(name=name, folder=folder, why=f"Using the installed weights {name}.")
+    suggestion = _BY_LANDMARKS[0] if has_driving else _BY_SOUND[0]
+    return WeightsChoice(
+        name=BUNDLED_NAME,
+        folder=bundled_folder(),
+        why=f"Using the small bundled weights. For the full-size ones: portraitanim weights pull {suggestion}",
+    )
+
+
+def _other_preset(name: str, own: Preset) -> Preset:
+    preset = load_preset(name)
+    for section in ("network", "autoencoder", "audio"):
+        if getattr(preset, section) != getattr(own, section):
+            raise ConfigError(
+                f"The preset {name} has another {section} than the weights, which are of {own.name}. "
+                "Use a preset of the same system, or other --weights."
+            )
+    return preset
+
+
+def _identity_encoder(preset: Preset, device: str) -> object | None:
+    if preset.network.identity_projection is None:
+        return None
+    from portraitanim.face.identity import PACK_NAME, IdentityEncoder
+
+    folder = installed(PACK_NAME)
+    if folder is None:
+        raise MissingWeightsError(
+            f"{preset.name} reads who the face is, by the InsightFace pack {PACK_NAME} (non-commercial research only), "
+            f"which is not installed. Run: portraitanim weights pull {PACK_NAME}"
+        )
+    return IdentityEncoder.load(folder, device=device)

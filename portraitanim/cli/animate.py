@@ -1,0 +1,221 @@
+"""``portraitanim animate``: a portrait and what drives it become a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portraitanim.cli.animation_runs import run_batch_file, run_check, run_one
+from portraitanim.errors import InputError
+
+if TYPE_CHECKING:
+    from portraitanim.config.animation import AnimationOptions
+
+_INPUT, _MOTION, _LOOK, _SPEED, _OUTPUT = "Input", "Driving motion", "Strength and sampling", "Machine", "Output"
+
+HELP = """Make a still portrait speak.
+
+Give a sound, a driving video or landmark file (--driving), or both:
+
+  portraitanim animate ref.jpg speech.wav
+
+  portraitanim animate ref.jpg speech.mp3 --lip-weight 1.2 --paste-back
+
+  portraitanim animate ref.jpg --driving me.mp4
+
+  portraitanim animate ref.jpg speech.wav --driving me.mp4 --parts eyes,eyebrows
+
+Animate only people who agreed to it, and say that the video is synthetic wherever you show it. Every video carries
+marks that say so (--provenance). Do not use it to deceive, to harass, or to put words into the mouths of others."""
+
+
+def animate(
+    portrait: Annotated[Path | None, typer.Argument(help="The picture.", show_default=False)] = None,
+    audio: Annotated[
+        Path | None, typer.Argument(help="Sound: wav, flac, ogg, mp3, m4a, or a video's.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The video; by default the portrait's name.", rich_help_panel=_OUTPUT),
+    ] = None,
+    driving: Annotated[
+        Path | None,
+        typer.Option(help="Driving video, landmark file, or folder of EchoMimic poses.", rich_help_panel=_MOTION),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="auto, audio, landmarks or audio+landmarks.", rich_help_panel=_MOTION)
+    ] = "auto",
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="Parts that move by landmarks: eyes,eyebrows,pupils,nose,mouth,outline.", rich_help_panel=_MOTION
+        ),
+    ] = None,
+    motion_sync: Annotated[
+        str | None,
+        typer.Option(help="paper (to the portrait's proportions), published, or none.", rich_help_panel=_MOTION),
+    ] = None,
+    smoothing: Annotated[str | None, typer.Option(help="savgol, one-euro or none.", rich_help_panel=_MOTION)] = None,
+    on_missing: Annotated[
+        str | None,
+        typer.Option(help="Driving frames without a face: hold, skip or error.", rich_help_panel=_MOTION),
+    ] = None,
+    driving_face: Annotated[
+        str, typer.Option(help="Which face of the driving video; as --face.", rich_help_panel=_MOTION)
+    ] = "largest",
+    face: Annotated[
+        str, typer.Option(help="largest, left, right, center, a number, or x,y in pixels.", rich_help_panel=_INPUT)
+    ] = "largest",
+    face_threshold: Annotated[
+        float | None, typer.Option(help="Score that a face must reach (0.5).", rich_help_panel=_INPUT)
+    ] = None,
+    crop: Annotated[
+        str, typer.Option(help="face: cut around it; whole: the whole square picture.", rich_help_panel=_INPUT)
+    ] = "face",
+    start: Annotated[float, typer.Option(help="Where to start, in seconds.", rich_help_panel=_INPUT)] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Length, in seconds.", rich_help_panel=_INPUT)] = None,
+    separate_vocals: Annotated[
+        bool,
+        typer.Option("--separate-vocals", help="Take music and noise out first.", rich_help_panel=_INPUT),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only judge picture and sound; loads no weights.", rich_help_panel=_INPUT)
+    ] = False,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="Many jobs: CSV or JSONL with portrait, audio, driving, output.", rich_help_panel=_INPUT),
+    ] = None,
+    lip_weight: Annotated[
+        float | None, typer.Option(help="Effect of the sound on the lips; 1 as trained.", rich_help_panel=_LOOK)
+    ] = None,
+    expression_weight: Annotated[
+        float | None, typer.Option(help="The same for the rest of the face.", rich_help_panel=_LOOK)
+    ] = None,
+    pose_weight: Annotated[float | None, typer.Option(help="The same for the head.", rich_help_panel=_LOOK)] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="One scale for portrait and sound.", rich_help_panel=_LOOK)
+    ] = None,
+    audio_guidance: Annotated[
+        float | None, typer.Option(help="Scale for the sound alone.", rich_help_panel=_LOOK)
+    ] = None,
+    image_guidance: Annotated[
+        float | None, typer.Option(help="Scale for the portrait alone.", rich_help_panel=_LOOK)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=_LOOK)] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, dpm++2m, unipc, euler, lcm or tcd.", rich_help_panel=_LOOK)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise.", rich_help_panel=_LOOK)] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square that is made, in pixels.", rich_help_panel=_LOOK)
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second.", rich_help_panel=_LOOK)] = None,
+    drift_guard: Annotated[
+        bool, typer.Option(help="Lead a drifting video back to earlier frames.", rich_help_panel=_LOOK)
+    ] = True,
+    preset: Annotated[
+        str | None, typer.Option(help="Another preset or YAML file for these weights.", rich_help_panel=_LOOK)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the preset.", rich_help_panel=_LOOK),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A name from `weights list`, tiny, or a folder.", rich_help_panel=_SPEED)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_SPEED)] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.", rich_help_panel=_SPEED)] = "auto",
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Less GPU memory, slower.", rich_help_panel=_SPEED)
+    ] = False,
+    paste_back: Annotated[
+        bool, typer.Option(help="Put the moving face back into the whole picture.", rich_help_panel=_OUTPUT)
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a contact sheet (PNG) too.", rich_help_panel=_OUTPUT)
+    ] = False,
+    crf: Annotated[
+        int | None, typer.Option(help="Quality of the video file; lower is better.", rich_help_panel=_OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.", rich_help_panel=_OUTPUT)
+    ] = False,
+    provenance: Annotated[
+        str, typer.Option(help="Synthetic-media marks: none, metadata or sidecar.", rich_help_panel=_OUTPUT)
+    ] = "sidecar",
+    debug_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures of crop, masks, attention.", rich_help_panel=_OUTPUT),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_OUTPUT)] = False,
+) -> None:
+    """Make a still portrait speak."""
+    given = {
+        "mode": mode,
+        "parts": None if parts is None else [part.strip() for part in parts.split(",") if part.strip()],
+        "face": face,
+        "driving_face": driving_face,
+        "face_threshold": face_threshold,
+        "crop": crop,
+        "paste_back": paste_back,
+        "lip_weight": lip_weight,
+        "expression_weight": expression_weight,
+        "pose_weight": pose_weight,
+        "guidance": guidance,
+        "audio_guidance": audio_guidance,
+        "image_guidance": image_guidance,
+        "steps": steps,
+        "scheduler": scheduler,
+        "seed": seed,
+        "size_px": size,
+        "fps": fps,
+        "start_seconds": start,
+        "duration_seconds": duration,
+        "motion_sync": motion_sync,
+        "smoothing": smoothing,
+        "on_missing": on_missing,
+        "drift_guard": drift_guard,
+        "separate_vocals": separate_vocals,
+        "provenance": provenance,
+    }
+    options = _options(given, assignments or [])
+    if check:
+        run_check(portrait, audio, options, as_json)
+        return
+    from portraitanim.pipelines.animator import OutputOptions
+    from portraitanim.pipelines.batch import AnimationJob, default_output, read_jobs
+
+    files = OutputOptions(overwrite=overwrite, resume=resume, preview=preview, debug_folder=debug_dir, crf=crf)
+    machine = {"weights": weights, "preset": preset, "device": device, "dtype": dtype, "offload": offload}
+    if batch is not None:
+        if portrait is not None or audio is not None or driving is not None or output is not None:
+            raise InputError("--batch takes portraits, sounds and outputs from its file: leave out the others.")
+        run_batch_file(read_jobs(batch, options), files, machine, as_json)
+        return
+    if portrait is None:
+        raise InputError("No portrait is given. Usage: portraitanim animate PORTRAIT AUDIO, or see --help.")
+    job = AnimationJob(
+        portrait=portrait,
+        audio=audio,
+        driving=driving,
+        output=output or default_output(portrait, audio or driving),
+        options=options,
+    )
+    run_one(job, files, machine, as_json)
+
+
+def _options(given: dict[str, Any], assignments: list[str]) -> AnimationOptions:
+    from portraitanim.config.animation import AnimationOptions
+    from portraitanim.config.presets import merge, parse_assignment
+    from portraitanim.config.schema import from_dict
+
+    overrides: dict[str, Any] = {}
+    for text in assignments:
+        overrides = merge(overrides, parse_assignment(text))
+    options: AnimationOptions = from_dict(AnimationOptions, {**given, "overrides": overrides})
+    return options

@@ -1,0 +1,116 @@
+"""What ``portraitanim animate`` does once its options are read: one video, a batch, or only a check."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from portraitanim.cli.console import console
+from portraitanim.errors import InputError
+
+if TYPE_CHECKING:
+    from portraitanim.config.animation import AnimationOptions
+    from portraitanim.pipelines.animator import Animator, OutputOptions
+    from portraitanim.pipelines.batch import AnimationJob
+
+
+def run_one(job: AnimationJob, files: OutputOptions, machine: dict[str, Any], as_json: bool) -> None:
+    from portraitanim.pipelines.batch import check_job
+    from portraitanim.pipelines.clip_folder import work_folder
+
+    check_job(job, files)
+    with _interruptible(work_folder(job.output)):
+        animator = _load([job], machine)
+        _warn(job)
+        result = animator.animate(
+            job.portrait,
+            job.audio,
+            output=job.output,
+            driving=job.driving,
+            options=job.options,
+            files=files,
+            progress=console.progress(),
+        )
+    for note in result.notes:
+        console.note(note)
+    if as_json:
+        console.json(result.to_dict())
+        return
+    console.result(str(result.output))
+    device = "" if result.peak_device_bytes is None else f", GPU {result.peak_device_bytes / 1e9:.1f} GB"
+    console.note(
+        f"{result.duration_seconds:.2f} s, {result.width_px}x{result.height_px} at {result.fps:g} frames per second, "
+        f"made in {result.compute_seconds:.1f} s ({result.seconds_per_frame:.3f} s a frame). Peak memory "
+        f"{result.peak_host_bytes / 1e9:.1f} GB{device}. Weights {result.weights}, preset {result.preset}, "
+        f"seed {result.seed}."
+    )
+
+
+def run_batch_file(jobs: list[AnimationJob], files: OutputOptions, machine: dict[str, Any], as_json: bool) -> None:
+    from portraitanim.pipelines.batch import run_batch
+
+    with _interruptible(None):
+        outcomes = run_batch(_load(jobs, machine), jobs, files, console.progress())
+    if as_json:
+        console.json([outcome.to_dict() for outcome in outcomes])
+    else:
+        rows = [(str(outcome.output), outcome.status, outcome.message) for outcome in outcomes]
+        console.table(("output", "status", ""), rows)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if failed:
+        console.error(f"{failed} of {len(outcomes)} jobs failed. Mend them and run again with --resume.")
+        raise typer.Exit(6)
+
+
+def _load(jobs: list[AnimationJob], machine: dict[str, Any]) -> Animator:
+    """Find the weights, refuse what they cannot do, and only then load them."""
+    from portraitanim.checkpoints.animators import choose_weights, load_animator, weights_preset
+    from portraitanim.pipelines.animation_plan import plan_animation
+
+    choice = choose_weights(machine["weights"], has_driving=any(job.driving is not None for job in jobs))
+    if choice.why:
+        console.note(choice.why)
+    preset = weights_preset(choice.folder, machine["preset"])
+    if len(jobs) == 1:
+        job = jobs[0]
+        plan_animation(job.options, preset, has_audio=job.audio is not None, has_driving=job.driving is not None)
+    with console.progress().task("Loading the weights"):
+        return load_animator(
+            choice,
+            preset=machine["preset"],
+            device=machine["device"],
+            dtype=machine["dtype"],
+            offload=machine["offload"],
+        )
+
+
+@contextmanager
+def _interruptible(work: Path | None) -> Iterator[None]:
+    """Ctrl-C and a polite kill end the run with a word on how to go on."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = work is None or any(work.glob("clip-*"))
+        advice = "Run the same command with --resume to go on." if kept else "Nothing was finished yet."
+        console.error(f"Interrupted. {advice}")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_check(portrait: Path | None, audio: Path | None, options: AnimationOptions, as_json: bool) -> None:
+    raise InputError("not yet")
+
+
+def _warn(job: AnimationJob) -> None:
+    del job

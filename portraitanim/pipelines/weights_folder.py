@@ -1,0 +1,72 @@
+"""A folder of weights: a diffusers pipeline, and the preset that says what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from portraitanim.config.presets import load_preset
+from portraitanim.config.schema import Preset, to_dict
+from portraitanim.errors import ConfigError, DamagedWeightsError, MissingWeightsError
+from portraitanim.media.files import whole_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+
+PRESET_FILE = "preset.yaml"
+"""The full preset, in folders of weights whose system is not one of those that this package carries."""
+
+_INDEX = "model_index.json"
+
+
+def read_preset(folder: Path) -> Preset:
+    """The system that the weights belong to, without loading them.
+
+    Raises:
+        MissingWeightsError: the folder holds no pipeline.
+        DamagedWeightsError: its index or preset cannot be read.
+    """
+    index = folder / _INDEX
+    if not index.is_file():
+        raise MissingWeightsError(
+            f"{folder} holds no pipeline (no {_INDEX}). Name a folder that 'portraitanim weights convert' or "
+            "'portraitanim train' wrote."
+        )
+    try:
+        values = json.loads(index.read_text(encoding="utf-8"))
+        own = folder / PRESET_FILE
+        name = str(own) if own.is_file() else values["preset"]
+        return load_preset(name, {"sampling": values["sampling"], "quirks": values["quirks"]})
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DamagedWeightsError(f"{index} cannot be read ({error}). Install or convert the weights again.") from error
+
+
+def write_preset(preset: Preset, folder: Path) -> Path:
+    """Put the full preset into a weights folder, so that `read_preset` finds it."""
+    path = folder / PRESET_FILE
+    with whole_file(path) as partial:
+        partial.write_text(yaml.safe_dump(to_dict(preset), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline:
+    """Read the networks of a weights folder.
+
+    Raises:
+        DamagedWeightsError: a file is missing or cannot be read.
+    """
+    from diffusers.utils import logging as diffusers_logging
+
+    from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+
+    diffusers_logging.disable_progress_bar()
+    try:
+        return PortraitAnimationPipeline.from_pretrained(folder, dtype=dtype)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedWeightsError(f"The weights in {folder} cannot be read ({reason}). Install them again.") from error
