@@ -124,6 +124,7 @@ class AutoencoderConfig:
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+    mid_block_add_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
