@@ -41,6 +41,10 @@ class CheckpointError(InputError):
     """A checkpoint file named by the user is damaged, or its keys or shapes are not those of the network."""
 
 
+class TrainingError(PortraitAnimError):
+    """A training run ended before its last step; the message names the state that is left."""
+
+
 class WeightsError(PortraitAnimError):
     """Installed weights cannot be used."""
 

@@ -14,13 +14,14 @@ from portraitanim.types import PortraitConditioning, RegionMasks, RegionWeights
 
 IMAGE_SIZE = 32
 _UNET = {
+    "in_channels": 4,
     "block_out_channels": [16, 32, 32],
     "attention_levels": [True, True, False],
     "layers_per_block": 1,
     "num_attention_heads": 2,
     "norm_num_groups": 8,
 }
-_AUTOENCODER = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
+_AUTOENCODER = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
 _CONDITION_ENCODER = {"block_out_channels": [4, 4, 4, 4], "out_channels": 16}
 
 
@@ -45,7 +46,12 @@ def small_preset(system: str, **sampling: Any) -> Preset:
     elif system == "echomimic":
         network["denoising_unet"] |= {"cross_attention_dim": 6, "motion_levels": [True, True, True]}
     else:
-        network["denoising_unet"] |= {"audio_attention_dim": 10, "motion_levels": [False, True, True]}
+        network["denoising_unet"] |= {
+            "out_channels": 4,
+            "reference_latent_channels": 4,
+            "audio_attention_dim": 10,
+            "motion_levels": [False, True, True],
+        }
     if system != "echomimic":
         network["audio_projection"] = {
             "window": 3,

@@ -59,6 +59,7 @@ class DenoisingUNetConfig:
     num_motion_heads: int = 8
     max_motion_positions: int = 32
     norm_num_groups: int = 32
+    reference_latent_channels: int = 0
     narrow_audio_attention: bool = False
     audio_bias_outside_masks: bool = False
     four_zero_motion_frames_without_reference: bool = False
@@ -123,6 +124,7 @@ class AutoencoderConfig:
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+    mid_block_add_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,20 @@ def _check_preset(preset: Preset) -> None:
         "network.reference_unet",
         "of the same widths, attention levels and depth as network.denoising_unet (its features are read there)",
         network.reference_unet,
+    )
+    latent_channels = preset.autoencoder.latent_channels
+    for name, channels in (("reference_unet", network.reference_unet.in_channels), ("denoising_unet", unet.in_channels)):
+        _require(
+            channels == latent_channels,
+            f"network.{name}.in_channels",
+            f"autoencoder.latent_channels = {latent_channels}",
+            channels,
+        )
+    _require(
+        unet.reference_latent_channels in (0, latent_channels),
+        "network.denoising_unet.reference_latent_channels",
+        f"0 or autoencoder.latent_channels = {latent_channels}",
+        unet.reference_latent_channels,
     )
     _require(
         network.condition_encoder.out_channels == unet.block_out_channels[0],

@@ -37,6 +37,8 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
         num_motion_heads: heads of the temporal attention.
         max_motion_positions: longest run of frames, motion frames included.
         norm_num_groups: groups of all group normalizations.
+        reference_latent_channels: channels of the portrait's latents, which are added after the first convolution
+            through one of their own; 0: they are not.
         narrow_audio_attention: quirk of the Hallo weights: the inner width of an audio module follows the input of
             its stage, not the layer's own width.
         audio_bias_outside_masks: quirk of the Hallo weights, see `RegionalAudioAttention`.
@@ -61,6 +63,7 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
         num_motion_heads: int = 8,
         max_motion_positions: int = 32,
         norm_num_groups: int = 32,
+        reference_latent_channels: int = 0,
         narrow_audio_attention: bool = False,
         audio_bias_outside_masks: bool = False,
         four_zero_motion_frames_without_reference: bool = False,
@@ -86,6 +89,11 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
             sizes,
             motion_levels if any(motion_levels) else (),
             narrow_audio_attention,
+        )
+        self.conv_reference = (
+            nn.Conv2d(reference_latent_channels, block_out_channels[0], 3, padding=1)
+            if reference_latent_channels
+            else None
         )
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(block_out_channels[0], out_channels, 3, padding=1)
@@ -130,6 +138,15 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
             name: project_keys_values(block.attn1, features[name].to(self.dtype))
             for name, block in self._spatial_blocks()
         }
+
+    @apply_forward_hook
+    def project_latents(self, latents: Tensor) -> Tensor | None:
+        """What the portrait's latents ``(rows, channels, height, width)`` add after the first convolution.
+
+        Returns:
+            ``(rows, 1, width of the first level, height, width)``, for all frames; ``None`` where they add nothing.
+        """
+        return None if self.conv_reference is None else self.conv_reference(latents.to(self.dtype))[:, None]
 
     @apply_forward_hook
     def project_cross(self, tokens: Tensor) -> dict[str, KeysValues]:

@@ -27,10 +27,13 @@ class ReferenceFeatures:
             reference is dropped.
         cross: layer name → projected identity tokens of the rows of a batch (null tokens for the unconditional
             items), or empty where the second attention does not read the identity.
+        added: what the portrait's latents add after the first convolution, ``(rows, 1, channels, height, width)``, or
+            ``None`` where they add nothing.
     """
 
     keys_values: Mapping[str, KeysValues] = field(default_factory=dict)
     cross: Mapping[str, KeysValues] = field(default_factory=dict)
+    added: Tensor | None = None
 
 
 class PortraitNetwork(nn.Module):
@@ -156,6 +159,8 @@ class PortraitNetwork(nn.Module):
         frames = audio_tokens.shape[1]
         unet = self.denoising_unet
         cross_is_audio = unet.config.cross_attention_source == "audio"
+        if reference.added is not None:
+            condition = reference.added if condition is None else condition + reference.added
         if condition is not None:
             condition = _items(condition, layout.num_items - layout.num_without_reference)
         return UNetContext(
@@ -173,18 +178,22 @@ class PortraitNetwork(nn.Module):
             condition=condition,
         )
 
-    def project_reference(self, features: Mapping[str, Tensor], identity_tokens: Tensor | None) -> ReferenceFeatures:
+    def project_reference(
+        self, features: Mapping[str, Tensor], identity_tokens: Tensor | None, latents: Tensor | None = None
+    ) -> ReferenceFeatures:
         """Project the portrait's features, once per video.
 
         Args:
             features: what `encode_reference` returned; empty drops the reference.
             identity_tokens: tokens of all batch items, ``(items, tokens, dim)``, or ``None``.
+            latents: the portraits' latents, ``(portraits, channels, height, width)``; ``None`` drops them.
         """
         unet = self.denoising_unet
         reads_identity = unet.config.cross_attention_source == "identity" and identity_tokens is not None
         return ReferenceFeatures(
             keys_values=unet.project_reference(features) if features else {},
             cross=unet.project_cross(identity_tokens) if reads_identity else {},
+            added=None if latents is None else unet.project_latents(latents),
         )
 
     def denoise(self, sample: Tensor, timestep: Tensor | float, context: UNetContext) -> Tensor:
@@ -229,7 +238,7 @@ class PortraitNetwork(nn.Module):
             motion = None if motion_latents is None else self.encode_motion(motion_latents, identity)
         context = self.prepare(
             BatchLayout(num_portraits=len(noisy_latents)),
-            reference=self.project_reference(features, identity),
+            reference=self.project_reference(features, identity, reference_latents),
             audio_tokens=self.audio_tokens(audio_windows),
             condition=None if condition_map is None else self.condition_encoder(condition_map),
             motion=motion,

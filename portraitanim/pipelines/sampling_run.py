@@ -87,7 +87,7 @@ class SamplingRun:
             conditioning=conditioning,
             portrait_latents=portrait_latents,
             identity=identity,
-            reference=network.project_reference(features, identity),
+            reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
         )

@@ -56,7 +56,7 @@ def velocity(
     condition = given.condition_map
     context = network.prepare(
         BatchLayout(num_portraits=given.batch_size, branches=branches),
-        reference=network.project_reference(network.encode_reference(reference_latents, identity, 2), every),
+        reference=network.project_reference(network.encode_reference(reference_latents, identity, 2), every, reference_latents),
         audio_tokens=network.audio_tokens(given.audio_windows),
         condition=None if condition is None else network.condition_encoder(condition),
         motion=motion,
@@ -153,7 +153,7 @@ def test_frames_of_a_video_context_equal_the_frames_alone(system: str) -> None:
     given, reference, sample = inputs(system, frames=6)
     frames = [4, 5, 0]
     identity = network.identity_tokens(given.identity_embedding)
-    projected = network.project_reference(network.encode_reference(reference, identity), identity)
+    projected = network.project_reference(network.encode_reference(reference, identity), identity, reference)
 
     def context(part: PortraitConditioning):
         return network.prepare(

@@ -1,0 +1,325 @@
+"""The training loop: steps, checkpoints, resuming, and ends that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from portraitanim.config.training import EngineConfig
+from portraitanim.errors import CheckpointError, MediaError, TrainingError
+from portraitanim.progress import ProgressReporter, SilentProgress
+from portraitanim.training.checkpoint import (
+    checkpoint_folder,
+    flatten_optimizer,
+    list_checkpoints,
+    read_checkpoint,
+    restore_optimizer,
+    whole_folder,
+    write_checkpoint,
+)
+from portraitanim.training.ema import MovingAverage
+from portraitanim.training.optimizer import learning_rate, make_optimizer
+from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "weights"
+"""Folder of the run with the weights that the rest of the package reads."""
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        output: its folder.
+        weights: folder of the weights.
+        num_steps: steps that were made, resumed ones included.
+        loss: mean over the last logged steps.
+        seconds: of this sitting.
+    """
+
+    output: Path
+    weights: Path
+    num_steps: int
+    loss: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "output": str(self.output),
+            "weights": str(self.weights),
+            "num_steps": self.num_steps,
+            "loss": self.loss,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class TrainingEngine:
+    """Trains a task, on one device or on as many as ``accelerate launch`` started.
+
+    Every random choice belongs to a sample and is drawn from its number, so a run that is resumed, or shared by another
+    number of processes, reads what the uninterrupted one reads.
+
+    Args:
+        task: what is trained.
+        config: how.
+        output: folder of the run: checkpoints, log, weights.
+        settings: the resolved config, written into the folder.
+        progress: shows the steps.
+        device: ``None`` lets accelerate choose, ``"cpu"`` keeps it from a GPU.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        config: EngineConfig,
+        output: Path,
+        settings: dict[str, Any] | None = None,
+        progress: ProgressReporter | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.task, self.config, self.output = task, config, Path(output)
+        self.progress = progress or SilentProgress()
+        self.settings = settings or {}
+        # accelerate remembers the number format of the process's first run.
+        AcceleratorState._reset_state()
+        cpu = device == "cpu" or not torch.cuda.is_available()
+        self.accelerator = Accelerator(
+            mixed_precision=_precision(config.mixed_precision, cpu),
+            gradient_accumulation_steps=config.accumulation_steps,
+            cpu=cpu,
+            log_with=_available_trackers(config.trackers),
+            project_dir=str(self.output),
+        )
+        torch.manual_seed(config.seed)
+        self.learning = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
+        optimizer = make_optimizer(list(self.learning.values()), config)
+        self.module, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        self.average = None if config.ema_decay is None else MovingAverage(self.learning, config.ema_decay)
+        self.step = 0
+        self._stop: str | None = None
+
+    def run(self, resume: bool = False) -> TrainingResult:
+        """Make the steps that are left, then write the weights.
+
+        Args:
+            resume: go on from the newest checkpoint in the output folder, if there is one.
+
+        Raises:
+            TrainingError: the loss or gradient is not finite, the disk is full, or the process was told to end; the
+                message names the state that is left.
+            CheckpointError: the folder holds checkpoints and ``resume`` is off, or one does not fit.
+        """
+        self._begin(resume)
+        started, losses = time.monotonic(), [math.nan]
+        try:
+            with self._orderly_end(), self.progress.task("training", self.config.num_steps - self.step) as shown:
+                for loss in self._steps():
+                    losses = [*losses[-99:], loss]
+                    shown.advance()
+                    due = self.step % self.config.checkpoint_every_steps == 0
+                    if due or self._stop or self.step == self.config.num_steps:
+                        self.save()
+                    if self._stop and self.step < self.config.num_steps:
+                        raise TrainingError(
+                            f"Stopped by {self._stop} after step {self.step} of {self.config.num_steps}. The state is in "
+                            f"{checkpoint_folder(self.output, self.step)}; --resume goes on from there."
+                        )
+        except MediaError as error:
+            raise TrainingError(f"{error} {self._last_state()}") from error
+        finally:
+            self.accelerator.end_training()
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        return TrainingResult(
+            output=self.output,
+            weights=self.output / WEIGHTS,
+            num_steps=self.step,
+            loss=sum(finite) / len(finite) if finite else math.nan,
+            seconds=time.monotonic() - started,
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint, and the weights as the package reads them."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            optimizer, values = flatten_optimizer(self.optimizer.optimizer)
+            tensors = {"parameters": dict(self.learning), "optimizer": optimizer}
+            if self.average is not None:
+                tensors["average"] = self.average.values
+            state: dict[str, Any] = {"step": self.step, "optimizer": values, "settings": self.settings}
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
+            folder = checkpoint_folder(self.output, self.step)
+            write_checkpoint(folder, tensors, state, self.config.keep_checkpoints)
+            with (
+                self.average.applied(self.learning) if self.average is not None else nullcontext(),
+                whole_folder(self.output / WEIGHTS) as partial,
+            ):
+                self.task.save(partial, self.accelerator.device)
+        self.accelerator.wait_for_everyone()
+
+    def _begin(self, resume: bool) -> None:
+        found = list_checkpoints(self.output)
+        if found and not resume:
+            raise CheckpointError(
+                f"{self.output} holds {found[-1].name} of an earlier run. Go on from it with --resume, or choose "
+                "another --output."
+            )
+        if found:
+            self._restore(found[-1])
+        if self.accelerator.is_main_process:
+            self.output.mkdir(parents=True, exist_ok=True)
+            (self.output / "config.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+        if self.accelerator.log_with:
+            self.accelerator.init_trackers("logs")
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = learning_rate(self.step, self.config)
+
+    def _restore(self, folder: Path) -> None:
+        tensors, state = read_checkpoint(folder)
+        saved = tensors.get("parameters", {})
+        if set(saved) != set(self.learning) or any(saved[n].shape != p.shape for n, p in self.learning.items()):
+            raise CheckpointError(
+                f"{folder} holds other parameters than this config trains. Resume with the config that it was made "
+                "with, or choose another --output."
+            )
+        with torch.no_grad():
+            for name, parameter in self.learning.items():
+                parameter.copy_(saved[name])
+        if self.average is not None:
+            self.average.load(tensors["average"] if "average" in tensors else saved)
+        restore_optimizer(self.optimizer.optimizer, tensors["optimizer"], state["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+    def _steps(self) -> Iterator[float]:
+        """Make step after step; yields the loss of each."""
+        total, first = 0.0, time.monotonic()
+        for micro, batch in enumerate(self._loader(), 1):
+            batch = move(batch, self.accelerator.device)
+            with self.accelerator.accumulate(self.module):
+                with self.accelerator.autocast():
+                    loss, parts = self.module(batch)
+                self.accelerator.backward(loss)
+                total += float(loss.detach()) / self.config.accumulation_steps
+                if not self.accelerator.sync_gradients:
+                    continue
+                self._update(total)
+            self.step += 1
+            if self.step % self.config.log_every_steps == 0:
+                self._log(total, parts, (time.monotonic() - first) / self.config.log_every_steps)
+                first = time.monotonic()
+            yield total
+            total = 0.0
+            assert micro % self.config.accumulation_steps == 0
+
+    def _update(self, loss: float) -> None:
+        norm = self.accelerator.clip_grad_norm_(list(self.learning.values()), self.config.max_gradient_norm)
+        # With fp16 a gradient that is not finite is normal: the scaler skips the step and scales less.
+        finite = math.isfinite(loss) and (self.accelerator.scaler is not None or bool(torch.isfinite(norm)))
+        if not finite:
+            raise TrainingError(
+                f"The loss of step {self.step + 1} is {loss:.4g} and the gradient's norm {float(norm):.4g}: not finite. "
+                f"{self._last_state()} Try a smaller engine.learning_rate, or engine.mixed_precision=fp32."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.config)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.learning, self.step + 1)
+
+    def _loader(self) -> DataLoader:
+        sampler = StepSampler(
+            self.step,
+            self.config.num_steps,
+            self.config.batch_size,
+            self.config.accumulation_steps,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        return DataLoader(
+            SampleSource(self.task),
+            batch_sampler=sampler,
+            collate_fn=self.task.collate,
+            num_workers=self.config.num_workers,
+            persistent_workers=False,
+        )
+
+    def _log(self, loss: float, parts: dict[str, Tensor], seconds_per_step: float) -> None:
+        values = {
+            "loss": loss,
+            **{name: float(value) for name, value in parts.items()},
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds_per_step": seconds_per_step,
+        }
+        logger.info("Step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        self.accelerator.log(values, step=self.step)
+        if self.accelerator.is_main_process:
+            with (self.output / LOG).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"step": self.step, **values}) + "\n")
+
+    def _last_state(self) -> str:
+        found = list_checkpoints(self.output)
+        if not found:
+            return "No checkpoint had been written yet."
+        return f"The last good state is intact in {found[-1]}; --resume goes on from there."
+
+    @contextmanager
+    def _orderly_end(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the run after the step that is being made, and save it; a second one ends at once."""
+
+        def stop(number: int, frame: Any) -> None:
+            del frame
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = signal.Signals(number).name
+
+        try:
+            before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # signals belong to the main thread; elsewhere its owner decides
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _precision(name: str, cpu: bool) -> str:
+    from portraitanim.runtime import resolve_dtype
+
+    if name == "auto":
+        dtype = resolve_dtype("auto", torch.device("cpu" if cpu else "cuda"))
+        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
+    return "no" if name == "fp32" else name
+
+
+def _available_trackers(names: tuple[str, ...]) -> list[str]:
+    from accelerate.utils import is_tensorboard_available, is_wandb_available
+
+    available = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    return [name for name in names if name not in available or available[name]()]
+
+
+def frozen_eval(module: nn.Module) -> nn.Module:
+    """A module that only helps: no gradient, no dropout."""
+    return module.requires_grad_(False).eval()
