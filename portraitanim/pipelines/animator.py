@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,13 +181,13 @@ class Animator:
         with InputReader(self.parts, plan, options, reporter) as reader:
             inputs = reader.read(Path(portrait), audio, driving)
             guard = self._guard(inputs, plan, options, reader)
-            if files.debug_folder is not None:
-                from portraitanim.pipelines.debug_views import write_debug_views
-
-                write_debug_views(files.debug_folder, inputs, plan)
             facts = self._facts(plan, hashes)
             sink = self._sink(output, inputs, options, files, facts, started)
-            with sink.writer, reporter.task("Animating", inputs.num_frames) as task:
+            with (
+                _debug_views(files.debug_folder, inputs, self.parts.pipeline),
+                sink.writer,
+                reporter.task("Animating", inputs.num_frames) as task,
+            ):
                 for frame in self._frames(inputs, plan, guard, store):
                     sink.write(frame)
                     task.advance()
@@ -340,6 +341,19 @@ class Animator:
 
 def _hashes(**paths: str | Path | None) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in paths.items() if path is not None}
+
+
+@contextmanager
+def _debug_views(folder: Path | None, inputs: AnimationInputs, pipeline: PortraitAnimationPipeline) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
+    from portraitanim.pipelines.debug_views import recorded_region_maps, write_debug_views
+
+    write_debug_views(folder, inputs)
+    with recorded_region_maps(pipeline.denoising_unet) as maps:
+        yield
+    maps.write(folder, inputs.portrait.image)
 
 
 def check_files(
