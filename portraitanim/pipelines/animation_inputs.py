@@ -168,9 +168,7 @@ class InputReader:
         )
         if track.num_missing:
             logger.warning("%s shows no face in %d of its frames.", path, track.num_missing)
-        return portrait_motion(
-            track, portrait, method=options.motion_sync or "paper", smoothing=options.smoothing or "savgol"
-        )
+        return portrait_motion(track, portrait, method=options.motion_sync, smoothing=options.smoothing or "savgol")
 
     def find_face(self, picture: np.ndarray) -> np.ndarray | None:
         """Landmarks of the largest face of a made frame, or ``None``."""

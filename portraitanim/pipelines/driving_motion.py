@@ -14,6 +14,8 @@ from portraitanim.face.motion_sync import synchronize
 from portraitanim.face.smoothing import smooth_landmarks
 from portraitanim.face.tracking import FaceFinder, FaceTrack, resample_track, track_face
 from portraitanim.media.video import iter_video, probe_video
+from portraitanim.pipelines.pose_folder import load_pose_folder
+from portraitanim.pipelines.track_files import load_track
 from portraitanim.progress import ProgressReporter
 from portraitanim.types import FaceLandmarks
 
@@ -61,8 +63,6 @@ def load_driving(
         frames = iter_video(path, fps, start_seconds=start_seconds, duration_seconds=duration_seconds)
         images = (frame.image for frame in frames)
         return track_face(images, fps, finder, select=face, on_missing=on_missing, progress=progress)
-    from portraitanim.face.driving_files import load_pose_folder, load_track
-
     track = load_pose_folder(path) if path.is_dir() else load_track(path)
     track = resample_track(track, fps)
     first = round(start_seconds * fps)
@@ -84,7 +84,7 @@ def portrait_motion(
     track: FaceTrack,
     portrait: Portrait,
     *,
-    method: MotionSync = "paper",
+    method: MotionSync | None = None,
     smoothing: Literal["savgol", "one-euro", "none"] = "savgol",
 ) -> np.ndarray:
     """Landmarks of the portrait, moved as the driver moves.
@@ -93,7 +93,8 @@ def portrait_motion(
         track: the driver.
         portrait: whom it drives.
         method: see `portraitanim.face.motion_sync.synchronize`; ``none`` takes the points as they are, scaled from
-            the driver's picture to the portrait's.
+            the driver's picture to the portrait's. By default ``paper``, and ``none`` for points without depth, which
+            EchoMimic's code writes once they are synchronized.
         smoothing: how jitter is taken out before.
 
     Returns:
@@ -103,11 +104,17 @@ def portrait_motion(
     size = portrait.crop.size_px
     if smoothing != "none":
         landmarks = smooth_landmarks(landmarks, track.fps, smoothing)
-    if method == "none":
+    flat = not landmarks.points[..., 2].any()
+    if flat and method in ("paper", "published"):
+        raise InputError(
+            f"These landmarks have no depth, so the motion synchronization {method!r} cannot turn them. "
+            "Use --motion-sync none, which draws them as they are."
+        )
+    if method == "none" or flat:
         height, width = track.size_px
         return (landmarks.points[..., :2] * (size / width, size / height)).astype(np.float32)
     own = FaceLandmarks(points=portrait.landmarks[None])
-    return synchronize(landmarks, own, method=method).astype(np.float32)
+    return synchronize(landmarks, own, method=method or "paper").astype(np.float32)
 
 
 def _cut(track: FaceTrack, first: int, stop: int | None) -> FaceTrack:
