@@ -38,7 +38,7 @@ class ClipFolder:
         self.num_restored = 0
 
     def open(self, *, resume: bool) -> int:
-        """Make the folder, or find what an interrupted run left there.
+        """Find what an interrupted run left. The folder itself is made with the first finished clip.
 
         Args:
             resume: go on with what is there; without, an unfinished run of the same job is refused, since nobody
@@ -71,12 +71,6 @@ class ClipFolder:
             if resume:
                 logger.warning("There is nothing to resume in %s; starting from the beginning.", self.folder)
             self.remove()
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise write_error(self.folder, error) from error
-            with whole_file(self.folder / _JOB) as partial:
-                partial.write_text(json.dumps(self._job, indent=2, sort_keys=True), encoding="utf-8")
         return count
 
     def load(self, number: int) -> tuple[Tensor, Tensor | None] | None:
@@ -98,6 +92,9 @@ class ClipFolder:
         Raises:
             MediaError: the disk is full or refuses.
         """
+        if self._read_job() is None:
+            with whole_file(self.folder / _JOB) as partial:
+                partial.write_text(json.dumps(self._job, indent=2, sort_keys=True), encoding="utf-8")
         tensors = {"latents": latents.detach().cpu().contiguous()}
         if generator_state is not None:
             tensors["generator_state"] = generator_state.cpu()
