@@ -178,28 +178,32 @@ class KilledError(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize(("system", "stop_after"), [("tiny", 1), ("tiny", 3), ("echomimic", 1)])
+def interrupt(animator: Animator, output: Path, options: AnimationOptions, after_frames: int) -> None:
+    """Run until some frames are made, then die."""
+    made = Animator._frames
+
+    def broken(*arguments: object) -> Iterator[np.ndarray]:
+        for number, frame in enumerate(made(*arguments)):  # type: ignore[arg-type]
+            if number == after_frames:
+                raise KilledError
+            yield frame
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Animator, "_frames", broken)
+        animator.animate(PORTRAIT, SPEECH, output=output, options=options)
+
+
+@pytest.mark.parametrize(("system", "after_frames"), [("tiny", 4), ("tiny", 13), ("echomimic", 4)])
 def test_resumed_run_has_the_frames_of_an_unbroken_one(
-    system: str, stop_after: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: str, after_frames: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     animator: Animator = request.getfixturevalue(system)
     options = AnimationOptions(duration_seconds=0.8)
     unbroken = np.stack(list(animator.stream(PORTRAIT, SPEECH, options=options)))
     output = tmp_path / "frames"
-    write = type(animator)._frames
-
-    def broken(*arguments: object) -> Iterator[np.ndarray]:
-        for number, frame in enumerate(write(*arguments)):  # type: ignore[arg-type]
-            if number == stop_after * 4:
-                raise KilledError
-            yield frame
-
-    monkeypatch.setattr(type(animator), "_frames", broken)
-    with pytest.raises(KilledError):
-        animator.animate(PORTRAIT, SPEECH, output=output, options=options)
+    interrupt(animator, output, options, after_frames)
     assert not output.exists()
     assert list(work_folder(output).glob("clip-*"))
-    monkeypatch.undo()
 
     with pytest.raises(InputError, match="--resume"):
         animator.animate(PORTRAIT, SPEECH, output=output, options=options)
@@ -210,20 +214,14 @@ def test_resumed_run_has_the_frames_of_an_unbroken_one(
     assert not work_folder(output).exists()
 
 
-def test_resume_with_other_options_is_refused(tiny: Animator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_with_other_options_is_refused(tiny: Animator, tmp_path: Path) -> None:
     output = tmp_path / "talk.mp4"
-
-    def broken(*arguments: object) -> Iterator[np.ndarray]:
-        yield np.zeros((3, SIZE_PX, SIZE_PX), np.uint8)
-        raise KilledError
-
-    monkeypatch.setattr(Animator, "_frames", broken)
-    with pytest.raises(KilledError):
-        tiny.animate(PORTRAIT, SPEECH, output=output, seed=1)
-    monkeypatch.undo()
-    options = AnimationOptions(seed=2, duration_seconds=0.2)
-    with pytest.raises(InputError, match=r"config|options"):
+    interrupt(tiny, output, AnimationOptions(seed=1, duration_seconds=0.4), 4)
+    options = AnimationOptions(seed=2, duration_seconds=0.4)
+    with pytest.raises(InputError, match="another config, options"):
         tiny.animate(PORTRAIT, SPEECH, output=output, options=options, files=OutputOptions(resume=True))
+    tiny.animate(PORTRAIT, SPEECH, output=output, options=options)
+    assert output.exists(), "without --resume, a run with other options starts anew"
 
 
 @pytest.mark.parametrize(
