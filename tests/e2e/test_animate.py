@@ -188,9 +188,10 @@ def interrupt(animator: Animator, output: Path, options: AnimationOptions, after
                 raise KilledError
             yield frame
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Animator, "_frames", broken)
-        animator.animate(PORTRAIT, SPEECH, output=output, options=options)
+        with pytest.raises(KilledError):
+            animator.animate(PORTRAIT, SPEECH, output=output, options=options)
 
 
 @pytest.mark.parametrize(("system", "after_frames"), [("tiny", 4), ("tiny", 13), ("echomimic", 4)])
