@@ -14,8 +14,6 @@ from portraitanim.types import NUM_LANDMARKS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portraitanim.face.geometry import FaceGeometry
-
 FACE_CHOICES = "largest, left, right, center, a number counted from the left (1, 2, ...) or a point x,y in pixels"
 
 
@@ -28,15 +26,14 @@ class DetectedFace:
         score: how much it looks like a face, in [0, 1]: the mean of two detectors; 0 to 1 of the tracker's mesh
             alone for frames of a video between two searches.
         presence: the mesh's own judgement in [0, 1] that its points lie on a face.
-        blendshapes: 52 expression scores in [0, 1] by name, where the landmarker file is used.
-        geometry: metric shape and head pose, where the landmarker file is used.
+        blendshapes: 52 expression scores in [0, 1], float32 ``(52,)`` in MediaPipe's order, where the landmarker file
+            is used.
     """
 
     points: np.ndarray
     score: float
     presence: float
-    blendshapes: dict[str, float] | None = None
-    geometry: FaceGeometry | None = None
+    blendshapes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.points.shape != (NUM_LANDMARKS, 3):

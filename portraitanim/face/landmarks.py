@@ -10,7 +10,7 @@ import numpy as np
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.face.box_detector import BoxDetector, FaceBox, overlap
 from portraitanim.face.detection import DetectedFace, FaceSearch
-from portraitanim.face.mesh_graph import MESH_INPUT_PX, MeshGraph
+from portraitanim.face.mesh_graph import MeshFit, MeshGraph, MeshModel
 from portraitanim.face.warping import invert, square_transform, transform_points, warp
 
 MIN_SCORE = 0.5
@@ -43,17 +43,21 @@ class FaceMesh:
     Args:
         min_score: faces below this score are rejected.
         thorough: also search quarter tiles of large pictures, for faces of a tenth of the width.
+        model: finds the mesh in a crop; the wheel's own if ``None``. It is closed with this object.
     """
 
-    source = "mediapipe face mesh"
-
-    def __init__(self, *, min_score: float = MIN_SCORE, thorough: bool = True) -> None:
+    def __init__(self, *, min_score: float = MIN_SCORE, thorough: bool = True, model: MeshModel | None = None) -> None:
         if not 0.0 < min_score < 1.0:
             raise InputError(f"The face threshold must be between 0 and 1, got {min_score}.")
         self._min_score = min_score
         self._thorough = thorough
         self._boxes = BoxDetector(min_score=min(0.25, min_score))
-        self._mesh = MeshGraph()
+        self._mesh: MeshModel = MeshGraph() if model is None else model
+
+    @property
+    def source(self) -> str:
+        """Name of the model that finds the points."""
+        return self._mesh.name
 
     def __enter__(self) -> FaceMesh:
         return self
@@ -90,8 +94,8 @@ class FaceMesh:
             boxes = self._boxes.search_around(pixels, around.box)
         for box in boxes:
             score = self._boxes.confirm(pixels, box.box)
-            if score >= _CANDIDATE_SHARE * self._min_score and (mesh := self._fit(pixels, box)) is not None:
-                face = self._scored(pixels, mesh, score)
+            if score >= _CANDIDATE_SHARE * self._min_score and (fit := self._fit(pixels, box)) is not None:
+                face = self._scored(pixels, fit, score)
                 if face.score >= self._min_score:
                     if all(overlap(face.box, other.box) < 0.3 for other in faces):
                         faces.append(face)
@@ -118,43 +122,43 @@ class FaceMesh:
         Raises:
             ShapeError: the image has another shape or type.
         """
-        pixels = _pixels(image)
-        points, presence = self._lay(pixels, *_pose(previous.points))
-        before, after = np.array(_pose(previous.points)[0]), np.array(_pose(points)[0])
-        if presence >= MIN_PRESENCE and np.abs(after - before).max() > _FAR_MOVE * previous.side_px:
-            points, presence = self._lay(pixels, *_pose(points))
-        return DetectedFace(points=points, score=presence, presence=presence) if presence >= MIN_PRESENCE else None
+        pixels, before = _pixels(image), _pose(previous.points)
+        fit = self._lay(pixels, *before)
+        moved = np.abs(np.subtract(_pose(fit.points)[0], before[0])).max()
+        if fit.presence >= MIN_PRESENCE and moved > _FAR_MOVE * previous.side_px:
+            fit = self._lay(pixels, *_pose(fit.points))
+        return _as_face(fit, fit.presence) if fit.presence >= MIN_PRESENCE else None
 
     def confirm(self, image: np.ndarray, face: DetectedFace) -> bool:
         """Whether the detectors too see a face there: the mesh alone may cling to a hand or a back of a head."""
         return self._boxes.confirm(_pixels(image), face.box) >= _CANDIDATE_SHARE * self._min_score
 
-    def _scored(self, pixels: np.ndarray, mesh: tuple[np.ndarray, float], score: float) -> DetectedFace:
+    def _scored(self, pixels: np.ndarray, fit: MeshFit, score: float) -> DetectedFace:
         """A face with its score, looked at once more where the mesh says that it is.
 
         The mesh frames a face better than the detectors do: a real face gains by it, a dog's does not.
         """
-        points, presence = mesh
-        face = DetectedFace(points=points, score=score, presence=presence)
+        face = _as_face(fit, score)
         return replace(face, score=max(score, self._boxes.confirm(pixels, face.box)))
 
-    def _fit(self, pixels: np.ndarray, box: FaceBox) -> tuple[np.ndarray, float] | None:
-        """Lay the mesh on a face: points and presence, or ``None`` if it does not find itself on one."""
-        pose = (box.center_px, box.side_px, box.eye_angle)
-        points, presence = np.zeros((0, 3), np.float32), 0.0
-        for _ in range(_PASSES):
-            points, presence = self._lay(pixels, *pose)
-            if presence < MIN_PRESENCE:
-                return None
-            pose = _pose(points)
-        return points, presence
+    def _fit(self, pixels: np.ndarray, box: FaceBox) -> MeshFit | None:
+        """Lay the mesh on a face, or ``None`` if it does not find itself on one."""
+        fit = self._lay(pixels, box.center_px, box.side_px, box.eye_angle)
+        for _ in range(_PASSES - 1):
+            if fit.presence >= MIN_PRESENCE:
+                fit = self._lay(pixels, *_pose(fit.points))
+        return fit if fit.presence >= MIN_PRESENCE else None
 
-    def _lay(
-        self, pixels: np.ndarray, center: tuple[float, float], side: float, angle: float
-    ) -> tuple[np.ndarray, float]:
-        transform = square_transform(center, _CROP_FACTOR * side, MESH_INPUT_PX, angle)
-        in_crop, presence = self._mesh.run(warp(pixels, transform, (MESH_INPUT_PX, MESH_INPUT_PX)))
-        return transform_points(in_crop, invert(transform)), presence
+    def _lay(self, pixels: np.ndarray, center: tuple[float, float], side: float, angle: float) -> MeshFit:
+        """One look of the mesh at a square; points in pixels of the picture."""
+        size = self._mesh.input_px
+        transform = square_transform(center, _CROP_FACTOR * side, size, angle)
+        fit = self._mesh.run(warp(pixels, transform, (size, size)))
+        return fit._replace(points=transform_points(fit.points, invert(transform)))
+
+
+def _as_face(fit: MeshFit, score: float) -> DetectedFace:
+    return DetectedFace(points=fit.points, score=score, presence=fit.presence, blendshapes=fit.blendshapes)
 
 
 def _pose(points: np.ndarray) -> tuple[tuple[float, float], float, float]:

@@ -14,14 +14,14 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from portraitanim.errors import PortraitAnimError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,38 @@ node {{
 _native_stderr_lock = threading.Lock()
 
 
+class MeshFit(NamedTuple):
+    """What a mesh model says of a crop.
+
+    Attributes:
+        points: float32 ``(478, 3)`` in pixels of the crop, z in the same unit.
+        presence: in [0, 1], that the points lie on a face.
+        blendshapes: expression scores, float32 ``(52,)`` in [0, 1], where the model gives them.
+    """
+
+    points: np.ndarray
+    presence: float
+    blendshapes: np.ndarray | None = None
+
+
+class MeshModel(Protocol):
+    """Finds the mesh in one face crop: `MeshGraph`, or `portraitanim.face.landmarker_task.LandmarkerTask`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in summaries and files."""
+
+    @property
+    def input_px(self) -> int:
+        """Side of the square crop that it reads."""
+
+    def run(self, crop: np.ndarray) -> MeshFit:
+        """Find the mesh in a crop, uint8 RGB ``(input_px, input_px, 3)``."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
 @contextmanager
 def native_messages_to_log() -> Iterator[None]:
     """Send what native libraries print on stderr to our log (level debug) while the block runs.
@@ -119,61 +151,91 @@ def wheel_model(*parts: str) -> Path:
     return path
 
 
-class MeshGraph:
-    """Runs the mesh model on one square face crop at a time; safe to share between threads.
+class CropGraph:
+    """A mediapipe graph that is run on one crop at a time; safe to share between threads.
 
     Args:
-        num_threads: threads of the model itself; it needs about 3 ms on one.
+        config: the graph, as mediapipe takes it; its streams ``landmarks`` and ``presence`` are read.
+        input_px: side of the square crop that it reads.
+        getters: further output stream → mediapipe's function that reads its packets.
     """
 
-    def __init__(self, *, num_threads: int = 1) -> None:
-        from mediapipe.python import packet_creator, packet_getter
-        from mediapipe.python._framework_bindings import calculator_graph, image_frame
+    def __init__(self, config: Any, input_px: int, getters: Mapping[str, Callable[[Any], Any]] | None = None) -> None:
+        from mediapipe.python import packet_getter
+        from mediapipe.python._framework_bindings import calculator_graph
 
-        model = wheel_model("face_landmark", "face_landmark_with_attention.tflite").as_posix()
-        text = _GRAPH.format(size=MESH_INPUT_PX, model=model, threads=num_threads)
-        self._create_image = packet_creator.create_image_frame
-        self._image_format = image_frame.ImageFormat.SRGB
+        self.input_px = input_px
         self._results: dict[str, Any] = {}
         self._timestamp = 0
         self._lock = threading.Lock()
         with native_messages_to_log():
-            self._graph = calculator_graph.CalculatorGraph(graph_config=text)
+            self._graph = calculator_graph.CalculatorGraph(graph_config=config)
             self._observe("landmarks", packet_getter.get_proto)
             self._observe("presence", packet_getter.get_float)
+            for stream, getter in (getters or {}).items():
+                self._observe(stream, getter)
             self._graph.start_run({})
             # The model is loaded by the first picture: its messages belong to the start.
-            self.run(np.zeros((MESH_INPUT_PX, MESH_INPUT_PX, 3), dtype=np.uint8))
+            self.run(np.zeros((input_px, input_px, 3), dtype=np.uint8))
 
-    def _observe(self, stream: str, getter: Any) -> None:
+    def _observe(self, stream: str, getter: Callable[[Any], Any]) -> None:
         results = self._results
         self._graph.observe_output_stream(stream, lambda _, packet: results.__setitem__(stream, getter(packet)))
 
-    def run(self, crop: np.ndarray) -> tuple[np.ndarray, float]:
+    def packets(self, crop: np.ndarray) -> dict[str, Any]:
+        """The graph's input stream → packet."""
+        raise NotImplementedError
+
+    def blendshapes(self, results: Mapping[str, Any]) -> np.ndarray | None:
+        """Expression scores out of the graph's results."""
+        return None
+
+    def run(self, crop: np.ndarray) -> MeshFit:
         """Find the mesh in a crop.
 
         Args:
-            crop: uint8 RGB ``(192, 192, 3)``, the face upright and filling about two thirds.
-
-        Returns:
-            Points float32 ``(478, 3)`` in pixels of the crop, z in the same unit, and the presence score in [0, 1].
+            crop: uint8 RGB ``(input_px, input_px, 3)``, the face upright and filling about two thirds.
 
         Raises:
             ShapeError: the crop has another size.
         """
-        if crop.shape != (MESH_INPUT_PX, MESH_INPUT_PX, 3):
-            raise ShapeError(f"A mesh crop must be ({MESH_INPUT_PX}, {MESH_INPUT_PX}, 3), got {crop.shape}.")
+        if crop.shape != (self.input_px, self.input_px, 3):
+            raise ShapeError(f"A mesh crop must be ({self.input_px}, {self.input_px}, 3), got {crop.shape}.")
         with self._lock:
             self._results.clear()
             self._timestamp += 1
-            packet = self._create_image(image_format=self._image_format, data=np.ascontiguousarray(crop))
-            self._graph.add_packet_to_input_stream("image", packet.at(self._timestamp))
+            for stream, packet in self.packets(np.ascontiguousarray(crop)).items():
+                self._graph.add_packet_to_input_stream(stream, packet.at(self._timestamp))
             self._graph.wait_until_idle()
             landmarks, presence = self._results["landmarks"], self._results["presence"]
+            blendshapes = self.blendshapes(self._results)
         points = np.array([(mark.x, mark.y, mark.z) for mark in landmarks.landmark], dtype=np.float32)
-        return points * MESH_INPUT_PX, float(presence)
+        return MeshFit(points * self.input_px, float(presence), blendshapes)
 
     def close(self) -> None:
         """Stop the graph's threads."""
         self._graph.close_all_packet_sources()
         self._graph.wait_until_done()
+
+
+class MeshGraph(CropGraph):
+    """The mesh model of the mediapipe wheel.
+
+    Args:
+        num_threads: threads of the model itself; it needs about 3 ms on one.
+    """
+
+    name = "mediapipe face mesh"
+
+    def __init__(self, *, num_threads: int = 1) -> None:
+        from mediapipe.python import packet_creator
+        from mediapipe.python._framework_bindings import image_frame
+
+        self._create_image = packet_creator.create_image_frame
+        self._image_format = image_frame.ImageFormat.SRGB
+        model = wheel_model("face_landmark", "face_landmark_with_attention.tflite").as_posix()
+        super().__init__(_GRAPH.format(size=MESH_INPUT_PX, model=model, threads=num_threads), MESH_INPUT_PX)
+
+    def packets(self, crop: np.ndarray) -> dict[str, Any]:
+        """See `CropGraph.packets`."""
+        return {"image": self._create_image(image_format=self._image_format, data=crop)}

@@ -17,6 +17,7 @@ from portraitanim.errors import FaceError, InputError, ShapeError
 from portraitanim.face.box_detector import overlap
 from portraitanim.face.detection import DetectedFace, FaceSearch, select_face
 from portraitanim.face.face_track import FaceTrack, check_fps, resample_track
+from portraitanim.face.metric_geometry import metric_geometry
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.types import FaceLandmarks
 
@@ -77,7 +78,7 @@ def track_face(
         progress: told each frame.
 
     Returns:
-        The track; head poses and expression scores where the model gives them.
+        The track with head poses, and with expression scores where the model gives them.
 
     Raises:
         FaceError: no frame shows a face, the chosen face does not exist, or one is missing and that is an error.
@@ -100,7 +101,7 @@ def track_face(
                     f"No face in the driving video at {number / fps:.2f} s. Cut that part off, or choose what happens "
                     "to such frames: --on-missing hold or skip."
                 )
-            seen.append(None if face is None else _Seen.of(face))
+            seen.append(None if face is None else _Seen(face.points, face.blendshapes))
             task.advance()
     if size is None:
         raise InputError("The driving video has no frames. Give another file, or an earlier start.")
@@ -193,16 +194,7 @@ class _Seen(NamedTuple):
     """What is kept of a frame."""
 
     points: np.ndarray
-    matrix: np.ndarray | None
     blendshapes: np.ndarray | None
-
-    @classmethod
-    def of(cls, face: DetectedFace) -> _Seen:
-        return cls(
-            points=face.points,
-            matrix=None if face.geometry is None else face.geometry.head_pose[0],
-            blendshapes=None if face.blendshapes is None else np.array(list(face.blendshapes.values()), np.float32),
-        )
 
 
 def _is_same(first: DetectedFace, second: DetectedFace) -> bool:
@@ -244,18 +236,15 @@ def _as_track(
     if on_missing == "hold":
         shown = shown[np.maximum(np.cumsum(found) - 1, 0)]
     faces = [face for index in shown if (face := seen[index]) is not None]
+    landmarks = FaceLandmarks(points=np.stack([face.points for face in faces]))
+    scores = [face.blendshapes for face in faces if face.blendshapes is not None]
     return FaceTrack(
-        landmarks=FaceLandmarks(points=np.stack([face.points for face in faces])),
+        landmarks=landmarks,
         fps=fps,
         size_px=size,
         found=found if on_missing == "hold" else np.ones(len(faces), dtype=bool),
-        matrices=_stacked([face.matrix for face in faces]),
-        blendshapes=_stacked([face.blendshapes for face in faces]),
+        matrices=metric_geometry(landmarks, size).head_pose,
+        blendshapes=np.stack(scores) if scores else None,
         source=source,
         num_missing=num_missing,
     )
-
-
-def _stacked(values: list[np.ndarray | None]) -> np.ndarray | None:
-    given = [value for value in values if value is not None]
-    return np.stack(given).astype(np.float32) if len(given) == len(values) else None

@@ -21,20 +21,23 @@ class Similarity(NamedTuple):
         return _homogeneous(self.scale * self.rotation, self.translation)
 
 
-def fit_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
+def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> Similarity:
     """Least-squares rotation, uniform scale and translation without reflection (Umeyama 1991).
 
     Args:
         source: ``(points, 3)``.
         target: ``(points, 3)``.
+        weights: how much each point counts, ``(points,)``, not negative; all the same if ``None``.
     """
     _check(source, target)
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    share = np.full(len(source), 1 / len(source)) if weights is None else weights / weights.sum()
+    source_mean, target_mean = share @ source, share @ target
     source_centred, target_centred = source - source_mean, target - target_mean
-    left, singular, right = np.linalg.svd(target_centred.T @ source_centred)
+    left, singular, right = np.linalg.svd((share[:, None] * target_centred).T @ source_centred)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
     rotation = (left * signs) @ right
-    scale = float((singular * signs).sum() / max((source_centred**2).sum(), np.finfo(float).tiny))
+    variance = float(share @ (source_centred**2).sum(1))
+    scale = float((singular * signs).sum() / max(variance, np.finfo(float).tiny))
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
