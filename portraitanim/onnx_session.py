@@ -15,12 +15,12 @@ _MAX_THREADS = 4  # these networks are small: more threads only wait for each ot
 _ERRORS_ONLY = 3
 
 
-def open_session(path: Path, *, weights: str, device: str = "cpu", num_threads: int | None = None) -> Any:
+def open_session(path: Path, *, install: str, device: str = "cpu", num_threads: int | None = None) -> Any:
     """Load a network.
 
     Args:
         path: the ``.onnx`` file.
-        weights: name in the registry of the weights that it belongs to, for messages.
+        install: command that installs the file, or puts it right, for messages.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         num_threads: threads on the CPU; by default what this process may use, at most 4.
 
@@ -33,9 +33,7 @@ def open_session(path: Path, *, weights: str, device: str = "cpu", num_threads: 
         InputError: onnxruntime has no such device here.
     """
     if not path.is_file():
-        raise MissingWeightsError(
-            f"{path.name} of the weights {weights} is not in {path.parent}. Run: portraitanim weights pull {weights}"
-        )
+        raise MissingWeightsError(f"The network {path.name} is not in {path.parent}. Run: {install}")
     import onnxruntime
 
     providers = _providers(device)
@@ -50,7 +48,7 @@ def open_session(path: Path, *, weights: str, device: str = "cpu", num_threads: 
         logger.debug("onnxruntime on %s: %s", path, error)
         raise DamagedWeightsError(
             f"{path} is not a network that onnxruntime {onnxruntime.__version__} can read "
-            f"({type(error).__name__}). Install it again: portraitanim weights pull {weights} --overwrite"
+            f"({type(error).__name__}). Install it again: {install}"
         ) from None
     wanted = _provider_name(providers[0])
     if session.get_providers()[0] != wanted:

@@ -26,6 +26,7 @@ DETECTOR_FILE, RECOGNISER_FILE = "scrfd_10g_bnkps.onnx", "glintr100.onnx"
 IDENTITY_SIZE = 512
 ALIGNED_PX = 112
 
+_INSTALL = f"portraitanim weights pull {PACK_NAME} --overwrite"
 _DETECTION_PX = 640
 _MIN_DETECTION_SCORE = 0.5
 _SAME_FACE_OVERLAP = 0.25
@@ -71,7 +72,7 @@ class IdentityEncoder:
             InputError: there is no such device.
         """
         files = [Path(folder) / name for name in (DETECTOR_FILE, RECOGNISER_FILE)]
-        sessions = [open_session(path, weights=PACK_NAME, device=device) for path in files]
+        sessions = [open_session(path, install=_INSTALL, device=device) for path in files]
         _check_interfaces(files, sessions)
         try:
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
@@ -159,7 +160,4 @@ def _check_interfaces(files: list[Path], sessions: list[Any]) -> None:
         wrong, why = files[1], f"gives {[output.shape for output in embedding]}, expected one (1, {IDENTITY_SIZE})"
     else:
         return
-    raise DamagedWeightsError(
-        f"{wrong} {why}: it is not from the {PACK_NAME} pack. "
-        f"Install it again: portraitanim weights pull {PACK_NAME} --overwrite"
-    )
+    raise DamagedWeightsError(f"{wrong} {why}: it is not from the {PACK_NAME} pack. Install it again: {_INSTALL}")
