@@ -16,6 +16,7 @@ import torch
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import MissingWeightsError
 from portraitanim.face.detection import select_face
+from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
 from portraitanim.media.frame_rate import exact_fps
 from portraitanim.media.image import load_image
@@ -72,7 +73,8 @@ class InputReader:
         self, parts: AnimatorParts, plan: AnimationPlan, options: AnimationOptions, progress: ProgressReporter
     ) -> None:
         self._parts, self._plan, self._options, self._progress = parts, plan, options, progress
-        self._mesh = FaceMesh(min_score=options.face_threshold or MIN_SCORE)
+        model = LandmarkerTask(parts.landmarker) if parts.landmarker is not None else None
+        self._mesh = FaceMesh(min_score=options.face_threshold or MIN_SCORE, model=model)
 
     def __enter__(self) -> InputReader:
         return self
