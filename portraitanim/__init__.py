@@ -15,6 +15,9 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+unknown"
 
 _PUBLIC = {
+    "AnimationOptions": "portraitanim.config.animation",
+    "AnimationResult": "portraitanim.pipelines.animation_result",
+    "Animator": "portraitanim.pipelines.animator",
     "AudioProjection": "portraitanim.models.embedders",
     "ConditionEncoder": "portraitanim.models.embedders",
     "DenoisingUNet": "portraitanim.models.denoising_unet",
@@ -27,7 +30,9 @@ _PUBLIC = {
     "RegionMasks": "portraitanim.types",
     "RegionWeights": "portraitanim.types",
     "build_pipeline": "portraitanim.pipelines.build",
+    "check_inputs": "portraitanim.pipelines.input_check",
     "load_preset": "portraitanim.config.presets",
+    "open_animator": "portraitanim.checkpoints.animators",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -184,14 +184,14 @@ def animate(
         "provenance": provenance,
     }
     options = _options(given, assignments or [])
+    machine = {"weights": weights, "preset": preset, "device": device, "dtype": dtype, "offload": offload}
     if check:
-        run_check(portrait, audio, options, as_json)
+        run_check(portrait, audio, options, machine, as_json)
         return
     from portraitanim.pipelines.animator import OutputOptions
     from portraitanim.pipelines.batch import AnimationJob, default_output, read_jobs
 
     files = OutputOptions(overwrite=overwrite, resume=resume, preview=preview, debug_folder=debug_dir, crf=crf)
-    machine = {"weights": weights, "preset": preset, "device": device, "dtype": dtype, "offload": offload}
     if batch is not None:
         if portrait is not None or audio is not None or driving is not None or output is not None:
             raise InputError("--batch takes portraits, sounds and outputs from its file: leave out the others.")

@@ -15,6 +15,7 @@ from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.config.animation import AnimationOptions
+    from portraitanim.findings import Finding
     from portraitanim.pipelines.animator import Animator, OutputOptions
     from portraitanim.pipelines.batch import AnimationJob
 
@@ -26,7 +27,6 @@ def run_one(job: AnimationJob, files: OutputOptions, machine: dict[str, Any], as
     check_job(job, files)
     with _interruptible(work_folder(job.output)):
         animator = _load([job], machine)
-        _warn(job)
         result = animator.animate(
             job.portrait,
             job.audio,
@@ -78,7 +78,8 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any]) -> Animator:
     preset = weights_preset(choice.folder, machine["preset"])
     if len(jobs) == 1:
         job = jobs[0]
-        plan_animation(job.options, preset, has_audio=job.audio is not None, has_driving=job.driving is not None)
+        plan = plan_animation(job.options, preset, has_audio=job.audio is not None, has_driving=job.driving is not None)
+        _warn(job, plan.sampling.size_px)
     with console.progress().task("Loading the weights"):
         return load_animator(
             choice,
@@ -108,9 +109,44 @@ def _interruptible(work: Path | None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run_check(portrait: Path | None, audio: Path | None, options: AnimationOptions, as_json: bool) -> None:
-    raise InputError("not yet")
+def run_check(
+    portrait: Path | None, audio: Path | None, options: AnimationOptions, machine: dict[str, Any], as_json: bool
+) -> None:
+    """Judge picture and sound, and end with 0, or with the code of what is unfit."""
+    from portraitanim.checkpoints.animators import choose_weights, weights_preset
+    from portraitanim.pipelines.input_check import check_inputs
+
+    if portrait is None:
+        raise InputError("--check needs a portrait. Usage: portraitanim animate PORTRAIT [AUDIO] --check")
+    preset = weights_preset(choose_weights(machine["weights"]).folder, machine["preset"])
+    check = check_inputs(portrait, audio, options, output_px=preset.sampling.size_px)
+    if as_json:
+        console.json(check.to_dict())
+    else:
+        rows = [
+            (f"{report.subject}: {finding.name}", _value(finding), finding.verdict, finding.advice)
+            for report in check.reports
+            for finding in report.findings
+        ]
+        console.table(("what", "value", "verdict", "advice"), rows)
+        console.note(check.face)
+        console.result(f"Fit to be animated: {check.overall}.")
+    check.raise_if_hopeless()
 
 
-def _warn(job: AnimationJob) -> None:
-    del job
+def _value(finding: Finding) -> str:
+    if finding.value is None:
+        return ""
+    number = f"{finding.value:.0f}" if abs(finding.value) >= 100 else f"{finding.value:.3g}"
+    return f"{number} {finding.unit}".strip()
+
+
+def _warn(job: AnimationJob, output_px: int) -> None:
+    """Say before the wait what a look at the inputs shows."""
+    from portraitanim.pipelines.input_check import check_inputs
+
+    check = check_inputs(job.portrait, job.audio, job.options, output_px=output_px)
+    if not check.face.startswith("Found one"):
+        console.note(check.face)
+    for concern in check.concerns:
+        console.note(f"warning: {concern}")

@@ -93,8 +93,6 @@ class InputReader:
         """
         notes: list[str] = []
         portrait, face = self.read_portrait(portrait_path)
-        if not face.startswith("Found one"):
-            notes.append(face)
         sound = None if audio is None else self.read_sound(Path(audio))
         points = None if driving is None else self.read_motion(Path(driving), portrait)
         num_frames, num_made = self._count(sound, points, notes)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from portraitanim.cli.app import run
+from portraitanim.media.audio import save_audio
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import probe_video
+from portraitanim.types import AudioTrack
 from tests.examples import PORTRAIT, ROOT, SPEECH
 from tests.small_weights import small_weights
 
@@ -87,6 +89,29 @@ def test_mistake_is_one_line_that_helps(cli: Cli, tmp_path: Path, words: list, c
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_check_judges_without_making_anything(cli: Cli, tmp_path: Path) -> None:
+    code, out, _ = cli(PORTRAIT, SPEECH, "--check", "--json")
+    values = json.loads(out)
+    assert (code, values["overall"]) == (0, "yes")
+    assert {finding["name"] for finding in values["picture"]["findings"]} >= {"face size", "yaw", "sharpness"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_says_no_to_silence(cli: Cli, tmp_path: Path) -> None:
+    silence = AudioTrack(samples=np.zeros((1, 32000), np.float32), sample_rate_hz=16000)
+    save_audio(silence, tmp_path / "silence.wav")
+    code, out, err = cli(PORTRAIT, "silence.wav", "--check")
+    assert code == 2
+    assert "Fit to be animated: no." in out
+    assert "The sound is not fit" in err
+
+
+def test_doubts_are_said_before_the_wait(cli: Cli) -> None:
+    code, _, err = cli(PORTRAIT, SPEECH, "--duration", 0.2, "--size", 512)
+    assert code == 0
+    assert "warning: picture, face size" in err
 
 
 def test_unknown_weights_are_named(cli: Cli) -> None:
