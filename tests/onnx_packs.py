@@ -103,3 +103,20 @@ def _write_embedder(path: Path) -> None:
     save_model(
         path, nodes, [tensor("input.1", ["None", 3, 112, 112])], [tensor("1333", ["None", 512])], {"weight": weight}
     )
+
+
+def write_vocal_separator(path: Path, keeps: str = "everything") -> None:
+    """A network with the interface of Kim_Vocal_2: spectra ``(1, 4, 3072, 256)`` to the same.
+
+    Args:
+        path: of the file.
+        keeps: ``everything``, the ``low`` bins (300, up to 1.7 kHz) or the ``left`` channel.
+    """
+    mask = np.ones((1, 4, 3072, 1), np.float32)
+    if keeps == "low":
+        mask[:, :, 300:] = 0
+    elif keeps == "left":
+        mask[:, 2:] = 0
+    shape: list[int | str] = ["batch_size", 4, 3072, 256]
+    node = helper.make_node("Mul", ["input", "mask"], ["output"])
+    save_model(path, [node], [tensor("input", shape)], [tensor("output", shape)], {"mask": mask})

@@ -140,6 +140,16 @@ _ENTRIES = (
         converts=False,
     ),
     WeightsEntry(
+        name="kim-vocal-2",
+        purpose="MDX-Net: takes the voice out of music and noise (--separate-vocals)",
+        repo_id=_HALLO_REPO,
+        files=("audio_separator/Kim_Vocal_2.onnx",),
+        size_bytes=None,
+        licence=_UNSTATED,
+        commercial_use="unknown",
+        converts=False,
+    ),
+    WeightsEntry(
         name="face-landmarker",
         purpose="MediaPipe face landmarks with head pose and expression scores",
         repo_id=_HALLO_REPO,

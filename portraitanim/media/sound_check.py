@@ -20,7 +20,7 @@ from portraitanim.types import AudioTrack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CHUNK_SECONDS = 1.0
+_CHUNK_SECONDS = 4.0
 _SPEECH, _NO_SPEECH = 0.5, 0.2  # probabilities; what lies between counts as neither
 _FEWEST_SECONDS = 0.3
 """Below this much speech, or of pauses, nothing is said about it."""
