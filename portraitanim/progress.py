@@ -16,6 +16,9 @@ class ProgressTask(Protocol):
     def advance(self, amount: float = 1.0) -> None:
         """Report that ``amount`` more units are done."""
 
+    def describe(self, description: str) -> None:
+        """Say what is being done now."""
+
 
 @runtime_checkable
 class ProgressReporter(Protocol):
@@ -27,6 +30,9 @@ class ProgressReporter(Protocol):
 
 class _SilentTask:
     def advance(self, amount: float = 1.0) -> None:
+        return None
+
+    def describe(self, description: str) -> None:
         return None
 
 

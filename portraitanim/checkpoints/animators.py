@@ -121,6 +121,7 @@ def load_animator(
         audio_encoder=load_audio_encoder(encoder_name, folder, device=place),
         identity_encoder=_identity_encoder(used, str(place)),
         landmarker=installed("face-landmarker"),
+        separator=installed("kim-vocal-2"),
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )

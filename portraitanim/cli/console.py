@@ -12,8 +12,19 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from portraitanim.progress import ProgressReporter, ProgressTask
 
@@ -99,10 +110,16 @@ class _RichTask:
     def advance(self, amount: float = 1.0) -> None:
         self._bars.advance(self._task, amount)
 
+    def describe(self, description: str) -> None:
+        self._bars.update(self._task, description=escape(description))
+
 
 class _QuietTask:
     def advance(self, amount: float = 1.0) -> None:
         del amount
+
+    def describe(self, description: str) -> None:
+        del description
 
 
 class _RichProgress:
@@ -138,8 +155,19 @@ class _RichProgress:
 
 
 def _columns(total: float | None) -> list[Any]:
-    amount = DownloadColumn() if total is not None and total >= _BYTES_FROM else TextColumn("{task.completed:.0f}")
-    return [TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn()]
+    if total is not None and total >= _BYTES_FROM:
+        return [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
+    return [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()]
+
+
+class _Speed(ProgressColumn):
+    """Units per second, or seconds per unit where one takes longer than a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
 console = Console()

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import MissingWeightsError
 from portraitanim.face.detection import select_face
 from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
+from portraitanim.media.audio import iter_audio, resample, to_mono
 from portraitanim.media.frame_rate import exact_fps
 from portraitanim.media.image import load_image
 from portraitanim.pipelines.animation_plan import AnimationPlan
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from portraitanim.pipelines.animator import AnimatorParts
 
 logger = logging.getLogger(__name__)
+
+_SEPARATION_RATE_HZ = 44_100
+"""The rate that the separation network works at: it hears more than speech encoders do."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,9 +145,10 @@ class InputReader:
         preset, options = self._plan.preset, self._options
         rate_hz = preset.audio.sample_rate_hz
         with self._progress.task("Reading the sound"):
-            waveform = read_waveform(path, rate_hz, options.start_seconds, options.duration_seconds)
             if options.separate_vocals:
-                waveform = self._vocals(waveform, rate_hz)
+                waveform = self._vocals(path, rate_hz)
+            else:
+                waveform = read_waveform(path, rate_hz, options.start_seconds, options.duration_seconds)
             projection = preset.network.audio_projection
             return encode_sound(
                 waveform,
@@ -192,12 +198,17 @@ class InputReader:
                 )
         return sound.num_sounding_frames, sound.num_frames
 
-    def _vocals(self, waveform: torch.Tensor, rate_hz: int) -> torch.Tensor:
-        separator: Any = self._parts.separator
-        if separator is None:
+    def _vocals(self, path: Path, rate_hz: int) -> torch.Tensor:
+        """The voice in a sound file, ``(samples,)``."""
+        if self._parts.separator is None:
             raise MissingWeightsError(
                 "--separate-vocals needs a separation network that is not installed. "
                 "Run: portraitanim weights pull kim-vocal-2"
             )
-        track = AudioTrack(samples=waveform.numpy()[None], sample_rate_hz=rate_hz)
-        return torch.from_numpy(separator.separate(track).samples.mean(0))
+        separator = VocalSeparator.load(self._parts.separator)
+        start, duration = self._options.start_seconds, self._options.duration_seconds
+        chunks = iter_audio(path, _SEPARATION_RATE_HZ, start_seconds=start, duration_seconds=duration)
+        stereo = (chunk if chunk.samples.shape[0] <= 2 else to_mono(chunk) for chunk in chunks)
+        voice = [to_mono(piece).samples for piece in separator.stream(stereo)]
+        track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=_SEPARATION_RATE_HZ)
+        return torch.from_numpy(resample(track, rate_hz).samples[0])

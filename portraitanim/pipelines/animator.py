@@ -50,7 +50,7 @@ class AnimatorParts:
         audio_encoder: the encoder they were trained with.
         identity_encoder: `portraitanim.face.identity.IdentityEncoder`, where the networks read the identity.
         landmarker: folder or file of MediaPipe's face landmarker, where it is installed.
-        separator: `portraitanim.audio.separation.VocalSeparator`, where it is installed.
+        separator: folder of the network that takes the voice out of a sound, where it is installed.
         name: what the weights are called in summaries.
         fingerprint: hash of the weights.
     """
@@ -60,7 +60,7 @@ class AnimatorParts:
     audio_encoder: AudioEncoder
     identity_encoder: Any | None = None
     landmarker: Path | None = None
-    separator: Any | None = None
+    separator: Path | None = None
     name: str = ""
     fingerprint: str = ""
 
@@ -188,7 +188,10 @@ class Animator:
                 sink.writer,
                 reporter.task("Animating", inputs.num_frames) as task,
             ):
-                for frame in self._frames(inputs, plan, guard, store):
+                length = plan.sampling.num_frames_per_clip
+                for number, frame in enumerate(self._frames(inputs, plan, guard, store)):
+                    if number % length == 0 and plan.sampling.plan == "sequential":
+                        task.describe(f"Animating, clip {number // length + 1} of {-(-inputs.num_frames // length)}")
                     sink.write(frame)
                     task.advance()
         result = self._result(sink, inputs, plan, options, files, guard, store, started)
