@@ -101,7 +101,7 @@ def _interruptible(work: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = work is None or any(work.glob("clip-*"))
+        kept = work is None or work.is_dir()
         advice = "Run the same command with --resume to go on." if kept else "Nothing was finished yet."
         console.error(f"Interrupted. {advice}")
         raise typer.Exit(130) from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,6 +19,9 @@ from portraitanim.media.files import discard, whole_file, write_error
 logger = logging.getLogger(__name__)
 
 _JOB = "job.json"
+
+SECONDS_BETWEEN_STEPS = 30.0
+"""A slow clip's latents are kept this often, so that less than a minute of work can be lost."""
 
 
 def work_folder(output: Path) -> Path:
@@ -35,6 +40,7 @@ class ClipFolder:
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         self.folder = folder
         self._job = job
+        self._saved_at = time.monotonic()
         self.num_restored = 0
 
     def open(self, *, resume: bool) -> int:
@@ -62,9 +68,9 @@ class ClipFolder:
             logger.warning("An unfinished run of another job in %s is dropped.", self.folder)
             self.remove()
             found, count = None, 0
-        if found is not None and count and not resume:
+        if found is not None and not resume:
             raise InputError(
-                f"An earlier run of this job was interrupted after {count} clips, kept in {self.folder}. "
+                f"An earlier run of this job was interrupted; what it had done is kept in {self.folder}. "
                 "Add --resume to go on, or delete that folder to start anew."
             )
         if found is None:
@@ -92,21 +98,57 @@ class ClipFolder:
         Raises:
             MediaError: the disk is full or refuses.
         """
-        if self._read_job() is None:
-            with whole_file(self.folder / _JOB) as partial:
-                partial.write_text(json.dumps(self._job, indent=2, sort_keys=True), encoding="utf-8")
         tensors = {"latents": latents.detach().cpu().contiguous()}
         if generator_state is not None:
             tensors["generator_state"] = generator_state.cpu()
-        with whole_file(self._path(number)) as partial:
-            try:
-                save_file(tensors, partial)
-            except SafetensorError as error:
-                raise write_error(self._path(number), error) from error
+        self._write(self._path(number), tensors)
+
+    def load_step(self, number: int) -> tuple[int, Tensor] | None:
+        """See `ClipStore.load_step`."""
+        try:
+            tensors = load_file(self._step_path)
+        except (SafetensorError, OSError):
+            return None
+        if int(tensors["number"]) != number:
+            return None
+        logger.info("Going on after step %d of clip %d.", int(tensors["num_steps_done"]), number)
+        return int(tensors["num_steps_done"]), tensors["latents"]
+
+    def save_step(self, number: int, num_steps_done: int, latents: Tensor) -> None:
+        """See `ClipStore.save_step`; at most one is kept in `SECONDS_BETWEEN_STEPS`, the newest.
+
+        Raises:
+            MediaError: the disk is full or refuses.
+        """
+        if time.monotonic() - self._saved_at < SECONDS_BETWEEN_STEPS:
+            return
+        self._write(
+            self._step_path,
+            {
+                "latents": latents.detach().cpu().contiguous(),
+                "number": torch.tensor(number),
+                "num_steps_done": torch.tensor(num_steps_done),
+            },
+        )
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
         discard(self.folder)
+
+    def _write(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        if self._read_job() is None:
+            with whole_file(self.folder / _JOB) as partial:
+                partial.write_text(json.dumps(self._job, indent=2, sort_keys=True), encoding="utf-8")
+        with whole_file(path) as partial:
+            try:
+                save_file(tensors, partial)
+            except SafetensorError as error:
+                raise write_error(path, error) from error
+        self._saved_at = time.monotonic()
+
+    @property
+    def _step_path(self) -> Path:
+        return self.folder / "step.safetensors"
 
     def _path(self, number: int) -> Path:
         return self.folder / f"clip-{number:06d}.safetensors"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from PIL.Image import Image
@@ -43,6 +43,14 @@ class ClipStore(Protocol):
 
     def save(self, number: int, latents: Tensor, generator_state: Tensor | None) -> None:
         """Keep a clip that was just finished."""
+        ...
+
+    def load_step(self, number: int) -> tuple[int, Tensor] | None:
+        """How many steps of an unfinished clip are done, and its latents after them, or ``None``."""
+        ...
+
+    def save_step(self, number: int, num_steps_done: int, latents: Tensor) -> None:
+        """Take note of a step; a store may keep some only."""
         ...
 
 
@@ -262,7 +270,8 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                     # Motion frames take the way through pixels, as the weights learned them.
                     before = self._encode((tail * 2 - 1).flatten(0, 1)).unflatten(0, tail.shape[:2])
                 context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
-                made = self._denoise(run, noise, partial(run.clip_velocity, context=context), on_step_end)
+                velocity = partial(run.clip_velocity, context=context)
+                made = self._denoise(run, noise, velocity, on_step_end, store, number)
                 _keep(store, number, made, run.generator)
             is_last = (number + 1) * length >= num_frames
             if decode or (num_motion and not is_last):
@@ -279,7 +288,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         latents = _restore(store, 0, noise, run.generator)
         if latents is None:
             velocity = partial(run.video_velocity, context_of=run.window_contexts())
-            latents = self._denoise(run, noise, velocity, on_step_end)
+            latents = self._denoise(run, noise, velocity, on_step_end, store, 0)
             _keep(store, 0, latents, run.generator)
         if decode:
             yield from self._decode(latents)
@@ -292,21 +301,29 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         noise: Tensor,
         velocity_of: Callable[[Tensor, Tensor, int], Tensor],
         on_step_end: StepCallback | None,
+        store: ClipStore | None = None,
+        number: int = 0,
     ) -> Tensor:
-        """All steps of one clip, or of the whole video by windows."""
+        """All steps of one clip, or of the whole video by windows; those that ``store`` knows are not made again."""
         # Multistep schedulers remember their last outputs: every clip starts anew.
         self.scheduler.set_timesteps(run.sampling.num_inference_steps, device=noise.device)
         timesteps = self.scheduler.timesteps
         latents = noise * self.scheduler.init_noise_sigma
+        # Only DDIM's steps depend on nothing but the latents: other schedulers start the clip again.
+        steps_kept = store if isinstance(self.scheduler, DDIMScheduler) else None
+        kept = steps_kept.load_step(number) if steps_kept else None
+        num_done, latents = (0, latents) if kept is None else (kept[0], kept[1].to(latents))
         extra = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters and run.generator is not None:
             extra["generator"] = run.generator
         with self.progress_bar(total=len(timesteps)) as progress:
-            for step, timestep in enumerate(timesteps):
+            for step, timestep in enumerate(timesteps[num_done:], num_done):
                 velocity = velocity_of(self.scheduler.scale_model_input(latents, timestep), timestep, step)
                 latents = self.scheduler.step(velocity, timestep, latents, **extra, return_dict=False)[0]
                 if on_step_end is not None:
                     latents = on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
+                if steps_kept is not None and step + 1 < len(timesteps):
+                    steps_kept.save_step(number, step + 1, latents)
                 progress.update()
         return latents
 

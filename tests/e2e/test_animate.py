@@ -215,6 +215,35 @@ def test_resumed_run_has_the_frames_of_an_unbroken_one(
     assert not work_folder(output).exists()
 
 
+@pytest.mark.parametrize("system", ["tiny", "echomimic"])
+def test_unfinished_clip_goes_on_after_its_last_step(
+    system: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portraitanim.pipelines.clip_folder.SECONDS_BETWEEN_STEPS", 0.0)
+    animator: Animator = request.getfixturevalue(system)
+    options = AnimationOptions(duration_seconds=0.3, steps=4)
+    unbroken = np.stack(list(animator.stream(PORTRAIT, SPEECH, options=options)))
+    output = tmp_path / "frames"
+    network = animator.parts.pipeline.denoising_unet
+    calls = 0
+
+    def die(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        # Clips of four frames: both die in the third step of a clip.
+        if calls == (7 if system == "tiny" else 9):
+            raise KilledError
+
+    hook = network.register_forward_pre_hook(die)
+    with pytest.raises(KilledError):
+        animator.animate(PORTRAIT, SPEECH, output=output, options=options)
+    hook.remove()
+    assert (work_folder(output) / "step.safetensors").is_file()
+    animator.animate(PORTRAIT, SPEECH, output=output, options=options, files=OutputOptions(resume=True))
+    resumed = np.stack([load_image(path) for path in sorted(output.iterdir())])
+    assert np.array_equal(resumed, unbroken)
+
+
 def test_resume_with_other_options_is_refused(tiny: Animator, tmp_path: Path) -> None:
     output = tmp_path / "talk.mp4"
     interrupt(tiny, output, AnimationOptions(seed=1, duration_seconds=0.4), 4)
