@@ -53,6 +53,10 @@ def animate(
             help="Parts that move by landmarks: eyes,eyebrows,pupils,nose,mouth,outline.", rich_help_panel=_MOTION
         ),
     ] = None,
+    idle_motion: Annotated[
+        bool | None,
+        typer.Option(help="Blinks and small turns where sound drives alone.", rich_help_panel=_MOTION),
+    ] = None,
     motion_sync: Annotated[
         str | None,
         typer.Option(help="paper (to the portrait's proportions), published, or none.", rich_help_panel=_MOTION),
@@ -176,6 +180,7 @@ def animate(
         "fps": fps,
         "start_seconds": start,
         "duration_seconds": duration,
+        "idle_motion": idle_motion,
         "motion_sync": motion_sync,
         "smoothing": smoothing,
         "on_missing": on_missing,

@@ -43,6 +43,7 @@ class AnimationOptions:
         fps: frames per second of the video.
         start_seconds: where in sound and driving video to start.
         duration_seconds: length of the video; ``None`` to the end of what drives.
+        idle_motion: blinks and small turns of the head where sound drives alone, for weights that read landmarks.
         motion_sync: ``paper`` carries the driver's motion to the portrait's own proportions; ``published`` does as
             EchoMimic's code; ``none`` draws the landmarks as they are.
         smoothing: how jitter is taken out of driving landmarks.
@@ -73,6 +74,7 @@ class AnimationOptions:
     fps: float | None = None
     start_seconds: float = 0.0
     duration_seconds: float | None = None
+    idle_motion: bool | None = None
     motion_sync: Literal["paper", "published", "none"] | None = None
     smoothing: Literal["savgol", "one-euro", "none"] | None = None
     on_missing: Literal["hold", "skip", "error"] | None = None

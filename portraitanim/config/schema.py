@@ -219,6 +219,9 @@ class Preset:
     half (EchoMimic)."""
     landmark_parts: tuple[str, ...] = ()
     """The face parts whose drawing the weights have learned; none where the condition map is a face box."""
+    idle_motion: bool = False
+    """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing. For weights whose
+    head would stay still without landmarks."""
 
     def __post_init__(self) -> None:
         _check_preset(self)

@@ -17,6 +17,7 @@ from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import MissingWeightsError
 from portraitanim.face.detection import select_face
+from portraitanim.face.idle_motion import idle_landmarks
 from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
 from portraitanim.media.audio import iter_audio, resample, to_mono
@@ -101,7 +102,10 @@ class InputReader:
         sound = None if audio is None else self.read_sound(Path(audio))
         points = None if driving is None else self.read_motion(Path(driving), portrait)
         num_frames, num_made = self._count(sound, points, notes)
-        if points is not None and len(points) != num_made:
+        if self._plan.idle_motion:
+            sampling = self._plan.sampling
+            points = idle_landmarks(portrait.landmarks, num_made, sampling.fps, sampling.seed)
+        elif points is not None and len(points) != num_made:
             points = points[bounce(len(points), num_made)]
         conditioning = make_conditioning(
             portrait,

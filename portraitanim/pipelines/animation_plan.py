@@ -13,7 +13,7 @@ from portraitanim.types import RegionWeights
 
 ResolvedMode = Literal["audio", "landmarks", "audio+landmarks"]
 
-_SETTABLE = ("sampling", "scheduler", "quirks", "framing", "landmark_parts")
+_SETTABLE = ("sampling", "scheduler", "quirks", "framing", "landmark_parts", "idle_motion")
 _WHAT_DRIVES = {"audio": "AUDIO", "landmarks": "--driving", "audio+landmarks": "AUDIO and --driving"}
 
 
@@ -25,13 +25,15 @@ class AnimationPlan:
         mode: what drives.
         preset: the system with everything that was chosen laid over it.
         region_weights: strength of each region's audio attention.
-        parts: face parts that driving landmarks move; empty in audio mode.
+        parts: face parts that driving landmarks move; empty where no landmarks are drawn.
+        idle_motion: whether a resting face's motion is drawn, in audio mode.
     """
 
     mode: ResolvedMode
     preset: Preset
     region_weights: RegionWeights
     parts: tuple[str, ...]
+    idle_motion: bool
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -59,15 +61,18 @@ def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool
     """
     mode = _resolve_mode(options, preset, has_audio, has_driving)
     _refuse_without_effect(options, preset, mode)
+    resolved = _resolved_preset(options, preset)
+    idle = mode == "audio" and (resolved.idle_motion if options.idle_motion is None else options.idle_motion)
     return AnimationPlan(
         mode=mode,
-        preset=_resolved_preset(options, preset),
+        preset=resolved,
         region_weights=RegionWeights(
             pose=_or_one(options.pose_weight),
             expression=_or_one(options.expression_weight),
             lip=_or_one(options.lip_weight),
         ),
-        parts=_resolve_parts(options, preset, mode),
+        parts=_resolve_parts(options, resolved, mode, idle),
+        idle_motion=idle,
     )
 
 
@@ -111,6 +116,10 @@ def _refuse_without_effect(options: AnimationOptions, preset: Preset, mode: Reso
                 raise ConfigError(f"{_flag(name)} has no effect without driving landmarks. Leave it out, or --driving.")
         if options.driving_face != "largest":
             raise ConfigError("--driving-face has no effect without --driving. Leave it out.")
+    if options.idle_motion is not None and (mode != "audio" or preset.condition_map != "landmarks"):
+        raise ConfigError(
+            "--idle-motion has an effect only where sound drives alone and the weights read landmarks. Leave it out."
+        )
     if options.paste_back and options.crop == "whole":
         raise ConfigError("--paste-back has no effect with --crop whole: nothing was cut out. Leave one of them out.")
 
@@ -141,8 +150,8 @@ def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
     return replace(resolved, name=preset.name)
 
 
-def _resolve_parts(options: AnimationOptions, preset: Preset, mode: ResolvedMode) -> tuple[str, ...]:
-    if mode == "audio":
+def _resolve_parts(options: AnimationOptions, preset: Preset, mode: ResolvedMode, idle: bool) -> tuple[str, ...]:
+    if mode == "audio" and not idle:
         return ()
     known = tuple(part for part in FACE_PARTS if part in preset.landmark_parts)
     if options.parts is not None:

@@ -120,7 +120,22 @@ def test_parts_change_the_video(tiny: Animator, nodding: Path, tmp_path: Path) -
         tiny.animate(PORTRAIT, driving=nodding, output=output, parts=parts, duration_seconds=0.2)
         return frames_of(output)
 
-    assert not np.array_equal(made("eyes", ("eyes",)), made("outline", ("outline",)))
+    assert not np.array_equal(made("eyes", ("eyes",)), made("mouth", ("mouth",)))
+
+
+def test_idle_motion_is_a_choice(tiny: Animator, echomimic: Animator, tmp_path: Path) -> None:
+    def frames(idle: bool) -> np.ndarray:
+        options = AnimationOptions(duration_seconds=0.8, idle_motion=idle)
+        return np.stack(list(tiny.stream(PORTRAIT, SPEECH, options=options)))
+
+    assert not np.array_equal(frames(True), frames(False))
+    with pytest.raises(ConfigError, match="--idle-motion has an effect only"):
+        echomimic.animate(PORTRAIT, SPEECH, output=tmp_path / "talk.mp4", idle_motion=True)
+
+
+def test_parts_the_weights_have_not_learned_are_refused(tiny: Animator, nodding: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="have not learned the part 'outline'"):
+        tiny.animate(PORTRAIT, driving=nodding, output=tmp_path / "nod.mp4", parts=("outline",))
 
 
 def test_overlapping_windows_make_the_same_length(echomimic: Animator, tmp_path: Path) -> None:
