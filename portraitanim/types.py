@@ -149,6 +149,16 @@ class RegionMasks:
         """The masks of some frames; masks that hold for all frames stay as they are."""
         return RegionMasks(levels=tuple(_take_frames(level, frames) for level in self.levels))
 
+    @classmethod
+    def joined(cls, pieces: Sequence[RegionMasks]) -> RegionMasks:
+        """The masks of successive frames; masks that hold for all frames are those of the first piece."""
+        import torch
+
+        if all(level.shape[1] == 1 for level in pieces[0].levels):
+            return pieces[0]
+        levels = zip(*(piece.levels for piece in pieces), strict=True)
+        return cls(levels=tuple(torch.cat(level, dim=1) for level in levels))
+
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> RegionMasks:
         """The same masks elsewhere or in another number format."""
         return RegionMasks(levels=tuple(level.to(device=device, dtype=dtype) for level in self.levels))

@@ -15,13 +15,16 @@ from portraitanim.diffusion.windows import overlapping_windows, window_weights
 from portraitanim.errors import ShapeError
 from portraitanim.models.portrait_network import PortraitNetwork, ReferenceFeatures
 from portraitanim.models.unet_context import UNetContext
-from portraitanim.types import BatchLayout, Branch, Conditioning
+from portraitanim.types import BatchLayout, Branch, Conditioning, RegionMasks
 
 Generators = torch.Generator | list[torch.Generator] | None
 
 _MAX_FRAMES_PROJECTED_AT_ONCE = 480
 """Overlapping windows read keys and values of the whole video up to this length (at full size about 5 MB a frame);
 beyond it each window projects its own again, which costs a tenth of a per cent."""
+
+_MAX_FRAMES_READ_AT_ONCE = 32
+"""Condition maps are pictures: those of a whole video at once would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +128,25 @@ class SamplingRun:
 
     def clip_context(self, frames: Sequence[int], motion: Mapping[str, Tensor] | None = None) -> UNetContext:
         """Conditions of some frames of the video."""
-        conditioning, network = self.conditioning.window(frames), self.network
-        condition_map = conditioning.condition_map
+        network = self.network
+        tokens: list[Tensor] = []
+        conditions: list[Tensor] = []
+        masks: list[RegionMasks] = []
+        for start in range(0, len(frames), _MAX_FRAMES_READ_AT_ONCE):
+            piece = self.conditioning.window(frames[start : start + _MAX_FRAMES_READ_AT_ONCE])
+            tokens.append(network.audio_tokens(piece.audio_windows))
+            if piece.condition_map is not None and not (conditions and piece.condition_map.shape[1] == 1):
+                conditions.append(network.condition_encoder(piece.condition_map))
+            if piece.region_masks is not None:
+                masks.append(piece.region_masks)
         return network.prepare(
-            BatchLayout(num_portraits=conditioning.batch_size, branches=self.branches),
+            BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
-            audio_tokens=network.audio_tokens(conditioning.audio_windows),
-            condition=None if condition_map is None else network.condition_encoder(condition_map),
+            audio_tokens=torch.cat(tokens, dim=1),
+            condition=torch.cat(conditions, dim=1) if conditions else None,
             motion=motion,
-            masks=conditioning.region_masks,
-            weights=conditioning.region_weights,
+            masks=RegionMasks.joined(masks) if masks else None,
+            weights=piece.region_weights,
         )
 
     def window_contexts(self) -> Callable[[Sequence[int]], UNetContext]:
