@@ -54,7 +54,8 @@ def test_nothing_jumps_between_frames(driver: str, portrait: str) -> None:
     def fastest(points: np.ndarray) -> float:
         return np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).max() / np.ptp(points[..., 0], axis=1).mean()
 
-    assert fastest(moved) < 1.25 * fastest(pixels_of(driving))
+    # A part that is larger on the portrait moves further.
+    assert fastest(moved) < 1.4 * fastest(pixels_of(driving))
 
 
 def test_inputs_are_not_changed() -> None:
