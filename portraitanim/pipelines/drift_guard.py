@@ -3,14 +3,19 @@
 Clip after clip, each reads the last frames of the one before: a loss of sharpness or colour feeds on itself. Each clip
 is measured against the first one (which shows what the networks make of this portrait) and against the portrait's
 proportions. When a clip has drifted, the next one reads earlier frames that had not: those, of a few that are kept,
-whose face lies nearest to the last one, so that the step is small. It is never made while the eyes are shut.
+whose face lies nearest to the last one, so that the step is small. It waits while the eyes are shut, two clips at most.
+
+A clip may leave the limits for another reason, such as another light, which comes back whatever is read: leading back
+would then only make the video jump at every seam. What a clip is like right after a step is therefore taken as the best
+that can be had, and the next step is made only when things get worse than that: a loss that feeds on itself does.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -37,20 +42,26 @@ MAX_SHAPE_ERROR = 0.08
 OPEN_EYES = 0.6
 """Opening of the lids, in units of the portrait's, from which eyes count as open."""
 
+WORSE = 1.25
+"""Factor by which a clip must be worse than the one right after the last step before another step is made."""
+
+NO_FACE_SEVERITY = 2.0
+
 MAX_ANCHORS = 8
 MAX_WAIT_CLIPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipQuality:
-    """What was measured of the last frame of one clip.
+    """What was measured of one clip, in its last frame where nothing else is said.
 
     Attributes:
         clip: number of the clip.
-        sharpness: variance of the Laplacian of the upper face, in units of the first clip's.
+        sharpness: variance of the Laplacian of the upper face, in units of the first clip's; median of all frames.
         colour_shift: distance in CIE Lab of the mean colour from the first clip's.
         shape_error: RMS distance of bony face points from the portrait's in face widths; ``None`` without a face.
         eye_opening: opening of the lids in units of the portrait's; ``None`` without a face.
+        severity: the worst of the measures in units of its limit.
         drifted: whether a limit was passed.
         anchored: whether the next clip was led back to earlier frames.
     """
@@ -60,6 +71,7 @@ class ClipQuality:
     colour_shift: float
     shape_error: float | None
     eye_opening: float | None
+    severity: float
     drifted: bool
     anchored: bool
 
@@ -89,12 +101,16 @@ class DriftGuard:
     ) -> None:
         self._portrait = landmarks.astype(np.float64)
         self._face_width = float(np.ptp(self._portrait[:, 0]))
+        left, top, right, bottom = _upper_face(self._portrait)
+        self._region_px = (max(right - left, 1), max(bottom - top, 1))
         self._find_face = find_face
         self._num_motion = num_motion_frames
         self._correct = correct
         self._first: tuple[float, np.ndarray] | None = None
         self._anchors: list[_Anchor] = []
         self._waited = 0
+        self._was_anchored = False
+        self._best_after_anchor = 0.0
         self.clips: list[ClipQuality] = []
 
     def next_motion(self, number: int, frames: Tensor) -> Tensor:
@@ -105,39 +121,44 @@ class DriftGuard:
             frames: ``(1, frames, 3, height, width)`` in [0, 1].
         """
         tail = frames[:, frames.shape[1] - self._num_motion :]
-        points = self.measure(number, frames[0, -1])
+        points = self.measure(number, frames[0])
         quality = self.clips[-1]
+        if not quality.drifted:
+            self._best_after_anchor = 0.0
+        elif self._was_anchored:
+            self._best_after_anchor = quality.severity
+        self._was_anchored = False
         if not quality.drifted:
             self._waited = 0
             is_open = quality.eye_opening is not None and quality.eye_opening >= OPEN_EYES
             if points is not None and is_open and len(self._anchors) < MAX_ANCHORS:
                 self._anchors.append(_Anchor(pictures=tail.clone(), landmarks=points))
             return tail
+        if not self._correct or not self._anchors or quality.severity <= WORSE * self._best_after_anchor:
+            return tail
         shut = quality.eye_opening is not None and quality.eye_opening < OPEN_EYES
-        if not self._correct or not self._anchors or (shut and self._waited < MAX_WAIT_CLIPS):
+        if shut and self._waited < MAX_WAIT_CLIPS:
             self._waited += 1
             return tail
-        self._waited = 0
-        self.clips[-1] = ClipQuality(**{**asdict(quality), "anchored": True})
+        self._waited, self._was_anchored = 0, True
+        self.clips[-1] = replace(quality, anchored=True)
         logger.info("Clip %d has drifted; the next one starts from earlier frames.", number)
         return self._nearest(points).pictures
 
-    def measure(self, number: int, frame: Tensor) -> np.ndarray | None:
-        """Measure one frame ``(3, height, width)`` in [0, 1]; returns its landmarks, if a face is found."""
-        picture = (frame.float().cpu().numpy() * 255).round().astype(np.uint8)
-        points = self._find_face(picture)
-        sharpness, colour = _sharpness(picture, self._portrait), _mean_colour(picture)
+    def measure(self, number: int, frames: Tensor) -> np.ndarray | None:
+        """Measure a clip ``(frames, 3, height, width)`` in [0, 1]; returns landmarks of its last frame, if found."""
+        pictures = (frames.float().cpu().numpy() * 255).round().astype(np.uint8)
+        points = self._find_face(pictures[-1])
+        where = self._portrait if points is None else points
+        # The median of the clip: its last frame alone may be blurred by a quick move.
+        sharpness = float(np.median([_sharpness(picture, where, self._region_px) for picture in pictures]))
+        colour = _mean_colour(pictures[-1])
         if self._first is None:
             self._first = (max(sharpness, 1e-6), colour)
         relative = sharpness / self._first[0]
         shift = float(np.linalg.norm(colour - self._first[1]))
         shape = None if points is None else self._shape_error(points)
-        drifted = (
-            not MIN_SHARPNESS <= relative <= MAX_SHARPNESS
-            or shift > MAX_COLOUR_SHIFT
-            or shape is None
-            or shape > MAX_SHAPE_ERROR
-        )
+        severity = _severity(relative, shift, shape)
         self.clips.append(
             ClipQuality(
                 clip=number,
@@ -145,7 +166,8 @@ class DriftGuard:
                 colour_shift=shift,
                 shape_error=shape,
                 eye_opening=None if points is None else _eye_opening(points) / max(_eye_opening(self._portrait), 1e-6),
-                drifted=drifted and number > 0,
+                severity=severity,
+                drifted=severity > 1 and number > 0,
                 anchored=False,
             )
         )
@@ -178,13 +200,29 @@ class DriftGuard:
         return min(self._anchors, key=lambda anchor: float(np.abs(anchor.landmarks - points)[:, :2].mean()))
 
 
-def _sharpness(picture: np.ndarray, landmarks: np.ndarray) -> float:
-    """Variance of the Laplacian where the upper face is, which moves little."""
+def _severity(sharpness: float, colour_shift: float, shape_error: float | None) -> float:
+    """The worst of the measures in units of its limit."""
+    change = math.log(max(sharpness, 1e-6))
+    blur = change / math.log(MIN_SHARPNESS if change < 0 else MAX_SHARPNESS)
+    shape = NO_FACE_SEVERITY if shape_error is None else shape_error / MAX_SHAPE_ERROR
+    return max(blur, colour_shift / MAX_COLOUR_SHIFT, shape)
+
+
+def _upper_face(landmarks: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the bony points, which move little."""
     low, high = landmarks[list(RIGID_POINTS), :2].min(0), landmarks[list(RIGID_POINTS), :2].max(0)
-    left, top = np.maximum(low.astype(int), 0)
-    right, bottom = high.astype(int) + 1
+    left, top = np.maximum(low.astype(int), 0).tolist()
+    right, bottom = (high.astype(int) + 1).tolist()
+    return left, top, right, bottom
+
+
+def _sharpness(picture: np.ndarray, landmarks: np.ndarray, size_px: tuple[int, int]) -> float:
+    """Variance of the Laplacian of the upper face, wherever it is, brought to (width, height) of the portrait's."""
+    left, top, right, bottom = _upper_face(landmarks)
     grey = cv2.cvtColor(np.ascontiguousarray(picture.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY)
     region = grey[top:bottom, left:right]
+    if region.size and region.shape != (size_px[1], size_px[0]):
+        region = np.asarray(cv2.resize(region, size_px, interpolation=cv2.INTER_AREA))
     return float(cv2.Laplacian(region if region.size else grey, cv2.CV_64F).var())
 
 
