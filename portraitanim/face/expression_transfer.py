@@ -9,7 +9,8 @@ residual transform. Beyond it, each for a reason:
   tears. Each is drawn to one size in all directions (`transforms.fit_affine`).
 * What the transforms leave over on that shape is corrected point by point: it becomes the portrait exactly. Only the
   *motion* about it passes through the transforms.
-* Lips and lids that meet on the driver meet on the portrait, also when one of the two rests open.
+* Lips and lids that meet on the driver meet on the portrait, also when one of the two rests open. The lower lip comes
+  no nearer to the chin than the driver's does, in proportion.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CLOSED_FRACTION = 0.05
 NEAREST_MIN_FRAMES, NEAREST_SHARE = 3, 0.1
 """How many of the driver's frames, at least and of all, are taken for those with the portrait's mouth."""
 
-_FOREHEAD, _CHIN, _NOSE_BASE, _UPPER_LIP = 10, 152, 2, 0
+_FOREHEAD, _CHIN, _NOSE_BASE, _UPPER_LIP, _LOWER_LIP = 10, 152, 2, 0, 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +115,7 @@ def _lower_face(shape: np.ndarray) -> np.ndarray:
     """0 down to the base of the nose, 1 from the lips on, ``(478,)``: what moves with the jaw."""
     down = shape[_CHIN] - shape[_FOREHEAD]
     lip = max(float((shape[_UPPER_LIP] - shape[_NOSE_BASE]) @ down), 1e-9)
-    share = np.clip((shape - shape[_NOSE_BASE]) @ down / lip, 0.0, 1.0)
-    weights: np.ndarray = share * share * (3 - 2 * share)
-    return weights
+    return _smooth_step((shape - shape[_NOSE_BASE]) @ down / lip)
 
 
 def retarget_shapes(
@@ -139,6 +138,7 @@ def retarget_shapes(
     down = down / max(np.linalg.norm(down), np.finfo(float).tiny)
     for pairs in (LIP_PAIRS, RIGHT_EYELID_PAIRS, LEFT_EYELID_PAIRS):
         _meet_where_driver_meets(shapes, np.array(pairs), portrait_shape, transforms, driver_shapes, driver_rest, down)
+    _drop_chin(shapes, portrait_shape, driver_shapes, driver_rest, down)
     return shapes
 
 
@@ -175,6 +175,32 @@ def _meet_where_driver_meets(
     correction += np.maximum(np.minimum(portrait_opening, 0.0) - opening, 0.0)
     shapes[:, lower] += correction[..., None] / 2 * down
     shapes[:, upper] -= correction[..., None] / 2 * down
+
+
+def _drop_chin(
+    shapes: np.ndarray,
+    portrait_shape: np.ndarray,
+    driver_shapes: np.ndarray,
+    driver_rest: np.ndarray,
+    down: np.ndarray,
+) -> None:
+    """Keep the chin below the lower lip in the driver's proportion, in place: a short chin drops further."""
+    height = portrait_shape @ down
+
+    def chin_length(points: np.ndarray) -> np.ndarray:
+        length: np.ndarray = (points[..., _CHIN, :] - points[..., _LOWER_LIP, :]) @ down
+        return np.maximum(length, 1e-9)
+
+    share = np.minimum(chin_length(driver_shapes) / chin_length(driver_rest), 1.0)
+    missing = np.maximum(share * chin_length(portrait_shape) - chin_length(shapes), 0.0)
+    weights = _smooth_step((height - height[_LOWER_LIP]) / max(height[_CHIN] - height[_LOWER_LIP], 1e-9))
+    shapes += missing[:, None, None] * weights[:, None] * down
+
+
+def _smooth_step(values: np.ndarray) -> np.ndarray:
+    share = np.clip(values, 0.0, 1.0)
+    step: np.ndarray = share * share * (3 - 2 * share)
+    return step
 
 
 def _part_weights(aligned: np.ndarray, group: list[int]) -> np.ndarray:

@@ -18,7 +18,7 @@ def drive_portrait(
     """Landmarks of the portrait, moved as the face of a track moves.
 
     Head pose and metric shape are derived from the track's landmarks, also where it has matrices of its own, so that
-    they fit landmarks that were smoothed. A track without depth moves the portrait in the plane of the picture.
+    they fit landmarks that were smoothed.
 
     Args:
         track: the driver, smoothed or not.
@@ -30,25 +30,12 @@ def drive_portrait(
         float32 ``(frames, 478, 2)``, x and y in pixels of the portrait's picture.
 
     Raises:
-        InputError: ``published`` is asked for with a track without depth or a picture that is not square.
+        InputError: the track has no depth, or ``published`` is asked for and the picture is not square.
     """
     if method == "published" and size_px[0] != size_px[1]:
         raise InputError(f"The published motion synchronization needs a square picture, got {size_px[0]}x{size_px[1]}.")
-    if not has_depth(track):
-        if method == "published":
-            raise InputError(
-                "The published motion synchronization needs landmarks with depth; this track has x and y only. "
-                "Use --motion-sync paper, or none to draw the points as they are."
-            )
-        flat = FaceLandmarks(points=portrait.points * np.array([1, 1, 0], dtype=np.float32))
-        return synchronize(track.landmarks, flat).astype(np.float32)
     moved = synchronize(
         metric_geometry(track.landmarks, track.size_px), metric_geometry(portrait, size_px), method=method
     )
     scale = size_px[0] / PUBLISHED_CANVAS_PX if method == "published" else 1.0
     return (moved * scale).astype(np.float32)
-
-
-def has_depth(track: FaceTrack) -> bool:
-    """Whether the points of every frame differ in z."""
-    return bool((np.ptp(track.landmarks.points[..., 2], axis=1) > 0).all())

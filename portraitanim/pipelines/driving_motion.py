@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from portraitanim.errors import InputError
-from portraitanim.face.motion_sync import synchronize
 from portraitanim.face.smoothing import smooth_landmarks
+from portraitanim.face.track_motion import drive_portrait
 from portraitanim.face.tracking import FaceFinder, FaceTrack, resample_track, track_face
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.pipelines.pose_folder import load_pose_folder
@@ -114,7 +114,7 @@ def portrait_motion(
         height, width = track.size_px
         return (landmarks.points[..., :2] * (size / width, size / height)).astype(np.float32)
     own = FaceLandmarks(points=portrait.landmarks[None])
-    return synchronize(landmarks, own, method=method or "paper").astype(np.float32)
+    return drive_portrait(replace(track, landmarks=landmarks), own, (size, size), method=method or "paper")
 
 
 def _cut(track: FaceTrack, first: int, stop: int | None) -> FaceTrack:

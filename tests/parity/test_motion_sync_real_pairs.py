@@ -37,7 +37,7 @@ MEDIA = next(
 )
 pytestmark = pytest.mark.skipif(MEDIA is None, reason="shared/media is not beside this clone")
 
-FPS, SIZE = 25.0, (512, 512)
+FPS, SECONDS, SIZE = 25.0, 3.0, (512, 512)
 PARTS = {**SYNC_PARTS, "outline": FACE_SILHOUETTE}
 PAIRS = [("liveportrait_d12", "hallo_2"), ("liveportrait_d10", "liveportrait_s0")]
 METHODS: tuple[SyncMethod, ...] = ("paper", "published")
@@ -47,14 +47,14 @@ METHODS: tuple[SyncMethod, ...] = ("paper", "published")
 def mesh() -> Iterator[FaceMesh]:
     with FaceMesh() as mesh:
         yield mesh
-    _track.cache_clear()
-    _portrait.cache_clear()
+    for cached in (_track, _portrait, outcome):
+        cached.cache_clear()
 
 
 @lru_cache
-def _track(mesh: FaceMesh, name: str, seconds: float) -> FaceTrack:
+def _track(mesh: FaceMesh, name: str) -> FaceTrack:
     assert MEDIA is not None
-    frames = iter_video(MEDIA / "talking" / f"{name}.mp4", FPS, duration_seconds=seconds)
+    frames = iter_video(MEDIA / "talking" / f"{name}.mp4", FPS, duration_seconds=SECONDS)
     track = track_face((frame.image for frame in frames), FPS, mesh)
     return replace(track, landmarks=smooth_landmarks(track.landmarks, FPS))
 
@@ -109,7 +109,9 @@ class Outcome:
     mouth_likeness: float
 
 
-def outcome(track: FaceTrack, portrait: FaceLandmarks, method: SyncMethod) -> Outcome:
+@lru_cache
+def outcome(mesh: FaceMesh, driver: str, portrait_name: str, method: SyncMethod) -> Outcome:
+    track, portrait = _track(mesh, driver), _portrait(mesh, portrait_name)
     driving, still = metric_geometry(track.landmarks, track.size_px), metric_geometry(portrait, SIZE)
     calm = synchronize(without_turns(driving), still, method=method)
     own = portrait.points[0, :, :2]
@@ -142,8 +144,7 @@ def matrices(driving: FaceGeometry, still: FaceGeometry, method: SyncMethod) -> 
 
 @pytest.mark.parametrize(("driver", "portrait"), PAIRS)
 def test_portrait_is_deformed_less_than_by_the_published_code(mesh: FaceMesh, driver: str, portrait: str) -> None:
-    track, still = _track(mesh, driver, 4.0), _portrait(mesh, portrait)
-    ours, published = (outcome(track, still, method) for method in METHODS)
+    ours, published = (outcome(mesh, driver, portrait, method) for method in METHODS)
     for name in PARTS:
         # Both are right to a tenth of a pixel somewhere; there is nothing to win below that.
         assert ours.error_px[name] < max(published.error_px[name], 0.1), name
@@ -153,40 +154,35 @@ def test_portrait_is_deformed_less_than_by_the_published_code(mesh: FaceMesh, dr
 
 @pytest.mark.parametrize(("driver", "portrait"), PAIRS)
 def test_mouth_opens_as_the_drivers_does_and_nothing_jumps(mesh: FaceMesh, driver: str, portrait: str) -> None:
-    track, still = _track(mesh, driver, 4.0), _portrait(mesh, portrait)
-    ours, published = (outcome(track, still, method) for method in METHODS)
+    ours, published = (outcome(mesh, driver, portrait, method) for method in METHODS)
     assert ours.mouth_likeness > max(0.98, published.mouth_likeness)
     assert 0.7 < ours.mouth_size < 1.3
     assert ours.jump < 1.4
 
 
-@pytest.mark.parametrize("driver", ["liveportrait_d20", "liveportrait_d10"])
+@pytest.mark.parametrize("driver", ["liveportrait_d20", "liveportrait_d12"])
 def test_person_driving_their_own_first_frame_gets_their_own_motion(mesh: FaceMesh, driver: str) -> None:
-    track = _track(mesh, driver, 4.0)
+    track = _track(mesh, driver)
+    own = track.landmarks.points[..., :2]
     first = FaceLandmarks(points=track.landmarks.points[:1])
     errors = {
-        method: np.linalg.norm(
-            drive_portrait(track, first, track.size_px, method=method) - track.landmarks.points[..., :2], axis=-1
-        ).mean()
-        / width(track.landmarks.points)
+        method: np.linalg.norm(drive_portrait(track, first, track.size_px, method=method) - own, axis=-1) / width(own)
         for method in METHODS
     }
-    # Nothing in the method knows that it is the same person; the published code averages turns over five frames.
-    assert errors["paper"] < 0.02
-    assert errors["paper"] < 1.2 * errors["published"]
+    # Nothing in the method knows that it is the same person. The published code leaves most of the mesh as it is, which
+    # is right in this case only; its parts are not.
+    assert errors["paper"].mean() < 0.02
+    mouth = list(PARTS["mouth"])
+    assert errors["paper"][:, mouth].mean() < 0.5 * errors["published"][:, mouth].mean()
 
 
 @pytest.mark.slow
 def test_all_drivers_on_many_portraits(mesh: FaceMesh) -> None:
     assert MEDIA is not None
     drivers = sorted(path.stem for path in (MEDIA / "talking").glob("*.mp4"))
-    portraits = sorted(path.stem for path in (MEDIA / "portraits").glob("*.jpg"))[::2]
+    portraits = sorted(path.stem for path in (MEDIA / "portraits").glob("*.jpg"))[::4]
     results: dict[SyncMethod, list[Outcome]] = {
-        method: [
-            outcome(_track(mesh, driver, 6.0), _portrait(mesh, portrait), method)
-            for driver in drivers
-            for portrait in portraits
-        ]
+        method: [outcome(mesh, driver, portrait, method) for driver in drivers for portrait in portraits]
         for method in METHODS
     }
     for method, outcomes in results.items():
