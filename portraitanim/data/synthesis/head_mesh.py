@@ -20,6 +20,8 @@ _HELD_SHARE = 0.16
 """From this distance to the border, in sides of the picture, the head's motion fades to nothing."""
 _NECK_REACH = 0.3
 """Below the chin the motion fades over this share of the face's height."""
+_DEPTH_REACH = 0.45
+"""Over this distance from the face, in face heights, hair takes the depth of the ears."""
 _SKIN_REACH = 0.22
 """How far the jaw's own motion carries into the neck, in face heights."""
 
@@ -48,8 +50,7 @@ class HeadMesh:
         self.triangles = np.concatenate([self._outer_triangles(outline), mesh_triangles(), *map(_fan, _HOLES)])
         self._hold = self._holding(outer)
         self._skin = self._skin_weights(outer, outline)
-        back = self.landmarks[[234, 454, 127, 356], 2].mean()
-        self._outer_xyz1 = np.column_stack([outer, np.full(len(outer), back), np.ones(len(outer))])
+        self._outer_xyz1 = np.column_stack([outer, self._depths(outer, outline), np.ones(len(outer))])
 
     def head_motion(self, target: np.ndarray) -> np.ndarray:
         """The affine ``(2, 4)`` from portrait x, y, z, 1 to the moved picture that bone points follow best."""
@@ -106,6 +107,14 @@ class HeadMesh:
         chin = self.landmarks[152, 1]
         above_shoulders = 1 - (outer[:, 1] - chin) / (_NECK_REACH * self._face_height)
         return _smooth_step(to_border) * _smooth_step(above_shoulders)
+
+    def _depths(self, outer: np.ndarray, outline: np.ndarray) -> np.ndarray:
+        """Depth of the points around the face: that of the outline nearby, further out that of the ears."""
+        distance = np.linalg.norm(outer[:, None] - outline[None], axis=-1) / self._face_height
+        near = np.exp(-0.5 * (distance / 0.08) ** 2) + 1e-9
+        beside = near @ self.landmarks[self._silhouette, 2] / near.sum(1)
+        ears = self.landmarks[[234, 454, 127, 356], 2].mean()
+        return beside + _smooth_step(distance.min(1) / _DEPTH_REACH) * (ears - beside)
 
     def _skin_weights(self, outer: np.ndarray, outline: np.ndarray) -> np.ndarray:
         distance = np.linalg.norm(outer[:, None] - outline[None], axis=-1) / self._face_height
