@@ -10,6 +10,7 @@ import numpy as np
 from portraitanim.data.synthesis.driver_motion import DriverMotion, face_width
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
 from portraitanim.face.mesh_topology import mirror_points
+from portraitanim.face.motion_sync import fit_motion_transforms
 from portraitanim.face.transforms import fit_similarity
 
 _RIDGE = 0.002
@@ -73,10 +74,12 @@ class ExpressionBasis:
     Attributes:
         neutral: ``(478, 3)``, one face width wide.
         modes: ``(measures, 478, 3)``: motion per unit of each measure, the others at rest.
+        company: ``(2, 3)``: how much pout, raised upper lip and raised corners go with opening and width.
     """
 
     neutral: np.ndarray
     modes: np.ndarray
+    company: np.ndarray
 
     @classmethod
     def fit(cls, drivers: Sequence[DriverMotion]) -> ExpressionBasis:
@@ -96,9 +99,16 @@ class ExpressionBasis:
         modes = np.linalg.solve(gram, told.T @ motion.reshape(len(motion), -1))
         modes = modes.reshape(told.shape[1], *neutral.shape)
         # People talk a little to one side; all measures are of both sides, so the halves may be averaged.
-        return cls(
-            neutral=(neutral + mirror_points(neutral, 0.0)) / 2, modes=(modes + mirror_points(modes, 0.0)) / 2
-        )
+        modes = (modes + mirror_points(modes, 0.0)) / 2
+        neutral = _lips_closed((neutral + mirror_points(neutral, 0.0)) / 2, modes[0])
+        company = np.linalg.lstsq(told[:, :2], told[:, 2:5], rcond=None)[0]
+        return cls(neutral=neutral, modes=modes, company=company)
+
+    def with_closed_lips(self, points: np.ndarray) -> np.ndarray:
+        """A face ``(478, 3)`` with its lips together and the jaw raised as far as that takes, float64."""
+        rest = points.astype(np.float64)
+        linear = fit_motion_transforms(self.neutral, rest).linear
+        return _lips_closed(rest, np.einsum("nij,nj->ni", linear, self.modes[0]))
 
     def shapes(self, measures: FaceMeasures) -> np.ndarray:
         """The face ``(frames, 478, 3)`` that shows the measures; lips and lids never pass through each other."""
@@ -108,3 +118,14 @@ class ExpressionBasis:
             shapes[:, upper, 1] -= overlap / 2
             shapes[:, lower, 1] += overlap / 2
         return shapes
+
+
+def _lips_closed(points: np.ndarray, opening_mode: np.ndarray) -> np.ndarray:
+    """Undo the opening along its mode, then let each pair of lip points meet in its middle."""
+    middle = [0, 1, 5]
+    gap = np.linalg.norm(points[_LOWER_LIP[middle]] - points[_UPPER_LIP[middle]], axis=-1).mean()
+    per_unit = np.linalg.norm(opening_mode[_LOWER_LIP[middle]] - opening_mode[_UPPER_LIP[middle]], axis=-1).mean()
+    closed = points - gap / per_unit * opening_mode
+    meeting = (closed[_UPPER_LIP] + closed[_LOWER_LIP]) / 2
+    closed[_UPPER_LIP] = closed[_LOWER_LIP] = meeting
+    return closed
