@@ -50,7 +50,8 @@ class EyeLayer:
         if (high - low < 2).any():
             return
         eyeball = self._eyeball_map(low, high, target, head)
-        cover = _coverage(ring - low, high - low)[..., None]
+        open_share = np.clip((self._openness(target) - 0.5) / 1.2, 0, 1)
+        cover = (open_share * _coverage(ring - low, high - low))[..., None]
         part = source_map[low[1] : high[1], low[0] : high[0]]
         part += cover * (eyeball - part)
 

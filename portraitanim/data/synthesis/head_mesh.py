@@ -47,7 +47,8 @@ class HeadMesh:
         self._face_height = float(np.ptp(outline[:, 1]))
         outer = self._outer_points(outline)
         self.source = np.concatenate([mesh, outer])
-        self.triangles = np.concatenate([self._outer_triangles(outline), mesh_triangles(), *map(_fan, _HOLES)])
+        self.triangles = np.concatenate([self._outer_triangles(outline), *map(_fan, _HOLES), mesh_triangles()])
+        self._num_behind = len(self.triangles) - len(mesh_triangles())
         self._hold = self._holding(outer)
         self._skin = self._skin_weights(outer, outline)
         self._outer_xyz1 = np.column_stack([outer, self._depths(outer, outline), np.ones(len(outer))])
@@ -76,9 +77,12 @@ class HeadMesh:
         return np.concatenate([target[:NUM_MESH_POINTS, :2], moved])
 
     def painting_order(self, target_z: np.ndarray) -> np.ndarray:
-        """The triangles from back to front; ``target_z`` is ``(468,)``, nearer is smaller."""
-        depth = np.concatenate([target_z, np.full(len(self.source) - NUM_MESH_POINTS, np.inf)])
-        return self.triangles[np.argsort(-depth[self.triangles].max(1), kind="stable")]
+        """The triangles from back to front; ``target_z`` is ``(468,)``, nearer is smaller.
+
+        Hair, eyeballs and mouth lie behind the skin, so that a closed lid or lip covers them whole.
+        """
+        behind, skin = np.split(self.triangles, [self._num_behind])
+        return np.concatenate([behind, skin[np.argsort(-target_z[skin].max(1), kind="stable")]])
 
     def _outer_points(self, outline: np.ndarray) -> np.ndarray:
         centre = (outline.max(0) + outline.min(0)) / 2

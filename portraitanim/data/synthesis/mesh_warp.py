@@ -33,8 +33,10 @@ class PortraitWarper:
         self._size_px = portrait.size_px
         self._mesh = HeadMesh(portrait.points, portrait.size_px)
         colours = person_colours(pixels, portrait.person)
-        self._layer = np.dstack([colours, portrait.person])
+        layer = np.dstack([colours, 255 * portrait.person])
+        self._layer = np.rint(np.clip(layer, 0, 255)).astype(np.uint8)
         self._plate = background_plate(pixels, portrait.person) if plate is None else plate.astype(np.float32)
+        self._plate = np.clip(self._plate, 0, 255)
         self._mouth = MouthInterior(portrait.points, look)
         self._eyes = (
             EyeLayer(portrait.points, RIGHT_EYE_RING, RIGHT_IRIS),
@@ -62,12 +64,11 @@ class PortraitWarper:
         source_map = triangle_map(self._mesh.source, moved, order, self._size_px)
         for eye in self._eyes:
             eye.open(source_map, target, head)
-        layer = sample(self._layer, source_map)
-        colours = np.clip(layer[..., :3], 0, 255)
+        layer = sample(self._layer, source_map).astype(np.float32)
+        colours = layer[..., :3]
         self._mouth.draw(colours, target, head)
-        cover = np.clip(layer[..., 3:], 0, 1)
-        mixed = self._plate + cover * (colours - self._plate)
-        return np.ascontiguousarray(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8).transpose(2, 0, 1))
+        mixed = self._plate + layer[..., 3:] / 255 * (colours - self._plate)
+        return np.ascontiguousarray((mixed + 0.5).astype(np.uint8).transpose(2, 0, 1))
 
     def frames(self, targets: np.ndarray) -> Iterator[np.ndarray]:
         """Frame after frame for landmarks ``(frames, 478, 3)``."""

@@ -26,7 +26,8 @@ class MouthLook:
         cavity: colour of the throat.
         tongue: colour of the tongue.
         upper_teeth_drop: how far the upper teeth reach below the resting lip.
-        lower_teeth_rise: how far the lower teeth reach above the lower lip.
+        lower_teeth_rise: how far the lower teeth reach above the lower lip; negative hides them.
+        tongue_rise: how far the tongue does.
         gap: darkness of the lines between teeth, 0 for none.
     """
 
@@ -35,6 +36,7 @@ class MouthLook:
     tongue: tuple[float, float, float]
     upper_teeth_drop: float
     lower_teeth_rise: float
+    tongue_rise: float
     gap: float
 
     @classmethod
@@ -50,11 +52,12 @@ class MouthLook:
             return tuple(np.clip(value, 0, 250).tolist())
 
         return cls(
-            teeth=shade((222, 214, 200), light * rng.uniform(0.82, 1.04), 0.35),  # type: ignore[arg-type]
+            teeth=shade((236, 228, 214), light * rng.uniform(0.88, 1.06), 0.35),  # type: ignore[arg-type]
             cavity=shade((46, 16, 16), 0.5 + 0.5 * light, 0.0),  # type: ignore[arg-type]
             tongue=shade((172, 84, 84), light * rng.uniform(0.75, 1.0), 0.1),  # type: ignore[arg-type]
             upper_teeth_drop=float(rng.uniform(0.03, 0.10)),
-            lower_teeth_rise=float(rng.uniform(-0.03, 0.05)),
+            lower_teeth_rise=float(rng.uniform(-0.05, 0.045)),
+            tongue_rise=float(rng.uniform(0.02, 0.11)),
             gap=float(rng.uniform(0.08, 0.3)),
         )
 
@@ -75,7 +78,6 @@ class MouthInterior:
         line = (rest[13] + rest[14]) / 2
         line = line + (rest[78] + rest[308] - 2 * line) / 2 * [0, 0.3, 0.5]
         self._line = np.append(line, 1.0)
-        self._chin = np.append(rest[152], 1.0)
 
     def draw(self, frame: np.ndarray, target: np.ndarray, head: np.ndarray) -> None:
         """Paint into a frame, in place.
@@ -112,7 +114,7 @@ class MouthInterior:
         columns, rows = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
         pixels = np.stack([columns, rows], axis=-1)
         upper = head @ self._line
-        jaw = target[152, :2] - head @ self._chin
+        jaw = target[14, :2] - upper
         place = (pixels - upper) / scale
         x = place @ across - 0.6 * float(jaw @ across) / scale * np.clip(place @ down * 3, 0, 1)
         y = place @ down
@@ -122,13 +124,13 @@ class MouthInterior:
         look = self._look
         depth = np.clip(1 - 1.2 * np.abs(x), 0.3, 1)[..., None]
         colour = np.array(look.cavity) * depth * np.ones((*x.shape, 1))
-        # Tongue: a soft mound that fills the lower half, with a groove.
-        mound = 0.13 + 0.9 * (x / 0.42) ** 2 * 0.16
-        tongue = _step((y_jaw - (mound - 0.10)) / 0.06) * _step((0.40 - np.abs(x)) / 0.06)
-        shade = np.clip(0.35 + 2.2 * (y_jaw - mound + 0.10), 0.3, 0.95) - 0.1 * np.exp(-((x / 0.02) ** 2))
+        # Tongue: a soft mound behind the lower lip, with a groove.
+        mound = y_jaw + look.tongue_rise - 0.8 * x**2
+        tongue = _step(mound / 0.05) * _step((0.36 - np.abs(x)) / 0.08)
+        shade = np.clip(0.45 + 3.0 * mound, 0.3, 0.95) - 0.1 * np.exp(-((x / 0.02) ** 2))
         colour += tongue[..., None] * (np.array(look.tongue) * shade[..., None] - colour)
-        lower = _step((y_jaw + look.lower_teeth_rise - 0.30 * x**2 * 0.5) / 0.02) * _step((0.34 - np.abs(x)) / 0.05)
-        colour += lower[..., None] * (self._teeth(x, _LOWER_TEETH, 0.8) - colour)
+        lower = _step((y_jaw + look.lower_teeth_rise - 0.25 * x**2) / 0.02) * _step((0.34 - np.abs(x)) / 0.05)
+        colour += lower[..., None] * (self._teeth(x, _LOWER_TEETH, 0.78) - colour)
         edge, nearness = _tooth_edges(x, _UPPER_TEETH)
         bottom = look.upper_teeth_drop - 0.35 * x**2 - 0.012 * nearness - edge
         upper = _step((bottom - y) / 0.022) * _step((0.44 - np.abs(x)) / 0.05)
@@ -148,7 +150,7 @@ class MouthInterior:
         from_above = cv2.warpAffine(blurred, shift, (cover.shape[1], cover.shape[0]))
         open_share = np.clip(opening / (0.25 * self._width), 0, 1)
         light = np.clip(0.25 + 0.5 * blurred + 0.55 * from_above, 0, 1)
-        return light * (0.55 + 0.45 * open_share)
+        return light * (0.62 + 0.38 * open_share)
 
 
 def _tooth_edges(x: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

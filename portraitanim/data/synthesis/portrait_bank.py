@@ -31,8 +31,8 @@ HELD_OUT_PORTRAITS = (
 )
 """Portraits on which the bundled model is tested: never trained on, not even in a morph."""
 
-CROP_MARGIN = 0.25
-"""Crops are made larger than the final picture by this share on each side, so that they can still be shifted."""
+BANK_SIZE_PX, BANK_FACE_SHARE = 384, 0.48
+"""Size and framing of portraits in the bank: wider than the final pictures, so that these can be shifted."""
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -60,7 +60,12 @@ class BankPortrait:
 
 
 def load_bank(
-    folder: Path, size_px: int, face_share: float, *, without: Sequence[str] = HELD_OUT_PORTRAITS
+    folder: Path,
+    size_px: int = BANK_SIZE_PX,
+    face_share: float = BANK_FACE_SHARE,
+    *,
+    without: Sequence[str] = HELD_OUT_PORTRAITS,
+    only: Sequence[str] | None = None,
 ) -> list[BankPortrait]:
     """Cut the largest face out of every picture of a folder, by name.
 
@@ -71,6 +76,7 @@ def load_bank(
         size_px: side of the portraits.
         face_share: longer side of the face in sides of the portrait.
         without: names, without suffix, of pictures to leave out.
+        only: names of the pictures to take, where not all are wanted.
 
     Raises:
         InputError: the folder has no picture with a face.
@@ -79,7 +85,7 @@ def load_bank(
     bank: list[BankPortrait] = []
     with FaceMesh() as mesh, PersonMask() as person_mask:
         for path in files:
-            if path.stem in without:
+            if path.stem in without or (only is not None and path.stem not in only):
                 continue
             try:
                 bank.append(cut_portrait(load_image(path), path.stem, mesh, person_mask, size_px, face_share))

@@ -90,10 +90,11 @@ def _music(num_samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarr
     seconds = np.arange(num_samples) / rate_hz
     sound = np.zeros(num_samples)
     for start in np.arange(-rng.uniform(0, beat), seconds[-1], beat):
-        since = seconds - start
-        decay = np.where(since >= 0, np.exp(-since / beat), 0)
+        first, last = (int(np.clip(moment * rate_hz, 0, num_samples)) for moment in (start, start + 4 * beat))
+        since = seconds[first:last] - start
+        decay = np.exp(-since / beat)
         for step in rng.choice([0, 3, 4, 5, 7, 9, 12, 16], 3, replace=False):
             hertz = root * 2 ** (step / 12)
             for overtone in (1, 2, 3):
-                sound += decay * np.sin(2 * np.pi * hertz * overtone * since) / overtone**1.5
+                sound[first:last] += decay * np.sin(2 * np.pi * hertz * overtone * since) / overtone**1.5
     return sound / (sound.std() + 1e-9)

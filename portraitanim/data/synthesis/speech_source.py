@@ -31,7 +31,7 @@ _WORDS = (
 _SMALL_WORDS = "the a and of to in is was for on with as at by from or but if we he she they it my your his her".split()
 
 _LANGUAGES = (
-    *("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "de", "fr", "es", "it", "pt-br", "pl", "nl", "sv", "ro"),
+    *("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "de", "fr", "es", "it", "pt-br", "pl", "nl", "sv", "ro"),
     *("cs", "tr", "fi", "hu", "id", "sw", "da", "cmn"),
 )
 _VARIANTS = (

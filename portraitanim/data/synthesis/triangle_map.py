@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 _SHIFT = 4
+_THIN_PX, _SQUEEZE = 0.6, 2.5
 
 
 def triangle_map(source: np.ndarray, target: np.ndarray, triangles: np.ndarray, size_px: int) -> np.ndarray:
@@ -27,11 +28,26 @@ def triangle_map(source: np.ndarray, target: np.ndarray, triangles: np.ndarray, 
     for index, corner in enumerate(corners):
         cv2.fillConvexPoly(owner, corner, index, lineType=cv2.LINE_8, shift=_SHIFT)
     to_source = affine_maps(target[triangles], source[triangles])
-    identity = np.array([[[1, 0, 0], [0, 1, 0]]], np.float64)
-    per_pixel = np.concatenate([to_source, identity]).astype(np.float32)[owner]
+    linear, offset = to_source[..., :2], to_source[..., 2]
+    # A pixel at the rim of a thin triangle lies outside it, and the affine map would fetch it from far away.
+    height = _heights(target[triangles])
+    thin = (height < _THIN_PX) & (_heights(source[triangles]) > _SQUEEZE * height)
+    linear[thin], offset[thin] = 0, source[triangles[thin]].mean(1)
+    x_row = np.concatenate([linear[:, 0], offset[:, :1]], axis=1)
+    y_row = np.concatenate([linear[:, 1], offset[:, 1:]], axis=1)
     middle = np.arange(size_px, dtype=np.float32) + 0.5
-    x, y = middle[None, :, None], middle[:, None, None]
-    return per_pixel[..., 0] * x + per_pixel[..., 1] * y + per_pixel[..., 2]
+    result = np.empty((size_px, size_px, 2), np.float32)
+    for axis, (row, identity) in enumerate(((x_row, [1, 0, 0]), (y_row, [0, 1, 0]))):
+        per_pixel = np.concatenate([row, [identity]]).astype(np.float32)[owner]
+        result[..., axis] = per_pixel[..., 0] * middle + per_pixel[..., 1] * middle[:, None] + per_pixel[..., 2]
+    return result
+
+
+def _heights(corners: np.ndarray) -> np.ndarray:
+    """Smallest height of each triangle ``(n, 3, 2)``."""
+    edges = corners - np.roll(corners, 1, axis=1)
+    double_area = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0])
+    return double_area / np.maximum(np.linalg.norm(edges, axis=-1).max(-1), 1e-9)
 
 
 def affine_maps(source: np.ndarray, target: np.ndarray) -> np.ndarray:
