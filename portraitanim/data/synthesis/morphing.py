@@ -30,10 +30,10 @@ def face_turn_degrees(points: np.ndarray) -> tuple[float, float]:
     )
 
 
-def can_mix(one: BankPortrait, other: BankPortrait) -> bool:
-    """Whether two faces look the same way, near enough to be blended."""
-    turns = zip(face_turn_degrees(one.points), face_turn_degrees(other.points), strict=True)
-    return all(abs(a - b) <= MAX_TURN_DIFFERENCE_DEGREES for a, b in turns)
+def can_mix(base: BankPortrait, other: BankPortrait) -> bool:
+    """Whether the skin of ``other`` can be blended into ``base``: it is bare, and both look about the same way."""
+    turns = zip(face_turn_degrees(base.points), face_turn_degrees(other.points), strict=True)
+    return other.has_bare_forehead and all(abs(a - b) <= MAX_TURN_DIFFERENCE_DEGREES for a, b in turns)
 
 
 def morph(
@@ -106,7 +106,7 @@ def _face_mask(points: np.ndarray, size_px: int) -> np.ndarray:
     # The outline runs along the hairline; a fringe hides more of the forehead than the outline says.
     brows = points[[70, 105, 107, 336, 334, 300], 1].mean()
     top = outline[:, 1].min()
-    rows = np.clip((np.arange(size_px) + 0.5 - top) / max(0.75 * (brows - top), 1.0), 0, 1)[:, None]
+    rows = np.clip((np.arange(size_px) + 0.5 - top) / max(brows - top, 1.0) * 1.4 - 0.45, 0, 1)[:, None]
     both = ramp * rows
     return (both * both * (3 - 2 * both)).astype(np.float32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,10 @@ HELD_OUT_PORTRAITS = (
 BANK_SIZE_PX, BANK_FACE_SHARE = 384, 0.48
 """Size and framing of portraits in the bank: wider than the final pictures, so that these can be shifted."""
 
+_FOREHEAD = (151, 9, 108, 337, 69, 299, 107, 336, 66, 296, 105, 334)
+_MAX_FOREHEAD_SLOPE = 1100.0
+"""Mean change of lightness (0 to 255) per face height on a forehead; bare ones have 100 to 750, fringes from 1300."""
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -57,6 +62,17 @@ class BankPortrait:
     def size_px(self) -> int:
         """Side of the picture."""
         return int(self.image.shape[-1])
+
+    @cached_property
+    def has_bare_forehead(self) -> bool:
+        """Whether no fringe, hat or glasses cross the forehead, which would show in a morph as a scar."""
+        lightness = cv2.cvtColor(np.ascontiguousarray(self.image.transpose(1, 2, 0)), cv2.COLOR_RGB2LAB)[..., 0]
+        face_px = float(np.ptp(self.points[:, 1]))
+        smooth = cv2.GaussianBlur(lightness.astype(np.float32), (0, 0), 0.008 * face_px)
+        slope = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)) / 8 * face_px
+        inside = np.zeros(smooth.shape, np.uint8)
+        cv2.fillConvexPoly(inside, cv2.convexHull(np.rint(self.points[list(_FOREHEAD), :2]).astype(np.int32)), 1)
+        return bool(slope[inside > 0].mean() < _MAX_FOREHEAD_SLOPE)
 
 
 def load_bank(

@@ -129,8 +129,8 @@ def _other_background(
 
 def _made_up_background(rng: np.random.Generator, bank: Sequence[BankPortrait], size_px: int) -> np.ndarray:
     """A plain wall, a gradient, soft blobs of colour, or the background of another portrait."""
-    kind = rng.integers(4)
-    first, second = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
+    kind = rng.choice(4, p=[0.2, 0.2, 0.2, 0.4])
+    first, second = (_muted(rng.uniform(0, 255, 3), rng) for _ in range(2))
     if kind == 0:
         plate = np.broadcast_to(first + rng.normal(0, 3), (size_px, size_px, 3)).astype(np.float32)
     elif kind == 1:
@@ -140,7 +140,8 @@ def _made_up_background(rng: np.random.Generator, bank: Sequence[BankPortrait], 
         plate = (first + ramp * (second - first)).astype(np.float32)
     elif kind == 2:
         cells = int(rng.integers(3, 12))
-        coarse = (first + rng.normal(0, 45, (cells, cells, 3))).astype(np.float32)
+        light, tint = rng.normal(0, 35, (cells, cells, 1)), rng.normal(0, rng.uniform(2, 30), (cells, cells, 3))
+        coarse = (first + light + tint).astype(np.float32)
         plate = cv2.resize(coarse, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
     else:
         other = bank[rng.integers(len(bank))]
@@ -149,6 +150,11 @@ def _made_up_background(rng: np.random.Generator, bank: Sequence[BankPortrait], 
         plate = cv2.GaussianBlur(plate[:, :: rng.choice([-1, 1])], (0, 0), rng.uniform(0.5, 8))
     grain = rng.normal(0, rng.uniform(0, 4), (size_px, size_px, 1))
     return np.clip(plate + grain, 0, 255).astype(np.float32)
+
+
+def _muted(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rooms are rarely painted in pure colours."""
+    return colour.mean() + rng.uniform(0, 1) ** 1.5 * (colour - colour.mean())
 
 
 def _other_colours(portrait: BankPortrait, rng: np.random.Generator) -> BankPortrait:
