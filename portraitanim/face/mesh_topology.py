@@ -75,7 +75,10 @@ def mesh_triangles() -> np.ndarray:
         neighbours[one].add(other)
         neighbours[other].add(one)
     loops = {
-        tuple(sorted((a, b, c))) for a in range(NUM_MESH_POINTS) for b in neighbours[a] for c in neighbours[a] & neighbours[b]
+        tuple(sorted((a, b, c)))
+        for a in range(NUM_MESH_POINTS)
+        for b in neighbours[a]
+        for c in neighbours[a] & neighbours[b]
     }
     uses = Counter(line for loop in loops for line in itertools.combinations(loop, 2))
     return np.array(sorted(loop for loop in loops if any(uses[line] <= 2 for line in itertools.combinations(loop, 2))))

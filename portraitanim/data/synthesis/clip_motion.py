@@ -9,13 +9,19 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from portraitanim.data.synthesis.driver_motion import DriverMotion, HeadPoses, separate_motion
+from portraitanim.data.synthesis.driver_motion import HeadPoses, separate_motion
 from portraitanim.data.synthesis.expression_basis import ExpressionBasis, FaceMeasures
 from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_motion
 from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
 from portraitanim.data.synthesis.speech_source import SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
-from portraitanim.data.synthesis.talking_tracks import HELD_OUT_TALKING, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack, load_tracks
+from portraitanim.data.synthesis.talking_tracks import (
+    HELD_OUT_TALKING,
+    SOUND_RATE_HZ,
+    TRACK_FPS,
+    TalkingTrack,
+    load_tracks,
+)
 from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
 
@@ -125,7 +131,7 @@ class MotionSource:
         spoken, speaker = self._speech.draw(seconds, rng)
         spoken = _placed(spoken, seconds, rng)
         effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
-        mouth = mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * rng.uniform(0.9, 1.15))
+        mouth = mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * rng.uniform(1.05, 1.4))
         idle = idle_motion(num_frames, TRACK_FPS, effort, rng)
         return ClipMotion(
             kind="speech",
@@ -218,5 +224,3 @@ def _poses_at(poses: HeadPoses, moments: np.ndarray) -> HeadPoses:
     return HeadPoses(
         rotations=turns(moments).as_matrix(), sizes=_at(poses.sizes, moments), travel=_at(poses.travel, moments)
     )
-
-

@@ -38,7 +38,7 @@ class SynthesisConfig:
     Attributes:
         size_px: side of the frames.
         frames: fewest and most frames of a clip, at 25 per second.
-        test_every: every so many-th clip shows a held-out portrait with synthetic speech, for the test split; 0 for none.
+        test_every: one clip in so many shows a held-out portrait with synthetic speech, for the test split; 0: none.
         crf: quality of H.264; lower is better.
         seed: with the number of the clip it decides everything.
         odds: how portraits are varied.

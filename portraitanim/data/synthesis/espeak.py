@@ -89,9 +89,10 @@ class EspeakSynthesizer:
         self._blocks.clear()
         self._marks.clear()
         data = text.encode()
-        failed = self._library.espeak_Synth(
-            data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None
-        ) or self._library.espeak_Synchronize()
+        failed = (
+            self._library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
+            or self._library.espeak_Synchronize()
+        )
         if failed or not self._blocks:
             raise PortraitAnimError(f"espeak-ng could not speak {text[:60]!r} with the voice {voice.name!r}.")
         samples = np.concatenate(self._blocks)

@@ -14,7 +14,7 @@ from portraitanim.face.motion_sync import fit_motion_transforms
 from portraitanim.face.transforms import fit_similarity
 
 _RIDGE = 0.002
-_UPPER_LID, _LOWER_LID = (np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T)
+_UPPER_LID, _LOWER_LID = np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T
 _UPPER_LIP, _LOWER_LIP = np.array(LIP_PAIRS).T
 
 

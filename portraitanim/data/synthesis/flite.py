@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (phonetic signs are meant)
 """Speech from text with the time of every phoneme, by the flite program (Debian package flite): recorded voices."""
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from portraitanim.media.audio import load_audio, to_mono
 FLITE_VOICES = ("awb", "rms", "slt", "kal16")
 
 _TO_IPA = {
-    **{"aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "ay": "aɪ", "eh": "ɛ", "er": "ɜɹ", "ey": "eɪ"},
+    **{
+        "aa": "ɑ",
+        "ae": "æ",
+        "ah": "ʌ",
+        "ao": "ɔ",
+        "aw": "aʊ",
+        "ax": "ə",
+        "ay": "aɪ",
+        "eh": "ɛ",
+        "er": "ɜɹ",
+        "ey": "eɪ",
+    },
     **{"ih": "ɪ", "iy": "i", "ow": "oʊ", "oy": "ɔɪ", "uh": "ʊ", "uw": "u", "axr": "ɚ", "el": "əl", "en": "ən"},
     **{"b": "b", "ch": "tʃ", "d": "d", "dh": "ð", "dx": "ɾ", "f": "f", "g": "ɡ", "hh": "h", "hv": "h", "jh": "dʒ"},
     **{"k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t"},

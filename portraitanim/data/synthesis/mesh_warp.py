@@ -1,4 +1,4 @@
-"""A still portrait moved by landmarks: mesh warp of the person, eyes under their lids, mouth drawn, background still."""
+"""A still portrait moved by landmarks: the person is warped, the mouth drawn, the background stays."""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ def morph(
         blended = blended + weight * _with_colours_of(other, picture, face)
     mixed = picture + face[..., None] * (np.clip(blended, 0, 255) - picture)
     image = np.rint(mixed).astype(np.uint8).transpose(2, 0, 1)
-    return BankPortrait(
-        name=name, image=np.ascontiguousarray(image), points=points.astype(np.float32), person=person
-    )
+    return BankPortrait(name=name, image=np.ascontiguousarray(image), points=points.astype(np.float32), person=person)
 
 
 def order_of_face(triangles: np.ndarray) -> np.ndarray:

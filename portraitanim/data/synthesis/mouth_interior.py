@@ -88,7 +88,7 @@ class MouthInterior:
             head: affine ``(2, 4)`` of the skull, portrait to frame.
         """
         lips = target[list(INNER_LIPS), :2]
-        opening = np.linalg.norm(target[13, :2] - target[14, :2])
+        opening = float(np.linalg.norm(target[13, :2] - target[14, :2]))
         if opening < 0.4:
             return
         size = frame.shape[0]
@@ -146,7 +146,7 @@ class MouthInterior:
         """Lips throw a shadow into the mouth, deeper the less it is open; the upper lip more than the lower."""
         reach = max(1.0, 0.07 * self._width)
         blurred = cv2.GaussianBlur(cover, (0, 0), reach)
-        shift = np.float32([[1, 0, 0], [0, 1, 0.8 * reach]])
+        shift = np.array([[1, 0, 0], [0, 1, 0.8 * reach]], np.float32)
         from_above = cv2.warpAffine(blurred, shift, (cover.shape[1], cover.shape[0]))
         open_share = np.clip(opening / (0.25 * self._width), 0, 1)
         light = np.clip(0.25 + 0.5 * blurred + 0.55 * from_above, 0, 1)

@@ -135,8 +135,9 @@ def _crisp(coverage: np.ndarray) -> np.ndarray:
 
 
 def person_colours(image: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """The person without the background that shines through at the border: each such pixel takes the colour of
-    the person nearby.
+    """The person without the background that shines through at the border.
+
+    There each pixel takes the colour of the person nearby.
 
     Args:
         image: uint8 or float32 ``(height, width, 3)``.

@@ -83,9 +83,7 @@ def _mirrored(portrait: BankPortrait) -> BankPortrait:
     )
 
 
-def _reframed(
-    portrait: BankPortrait, rng: np.random.Generator, size_px: int, odds: VariantOdds
-) -> BankPortrait:
+def _reframed(portrait: BankPortrait, rng: np.random.Generator, size_px: int, odds: VariantOdds) -> BankPortrait:
     """Another place, size, width and tilt of the face in the picture."""
     low, high = portrait.points[:, :2].min(0), portrait.points[:, :2].max(0)
     face = float((high - low).max())

@@ -59,7 +59,9 @@ def _equalized(sound: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.
     octaves = np.log2(np.maximum(hertz, 50) / 1000)
     decibels = rng.uniform(-3, 3) * octaves
     for _ in range(3):
-        decibels = decibels + rng.uniform(-6, 6) * np.exp(-(((octaves - rng.uniform(-3, 3)) / rng.uniform(0.4, 1.2)) ** 2))
+        decibels = decibels + rng.uniform(-6, 6) * np.exp(
+            -(((octaves - rng.uniform(-3, 3)) / rng.uniform(0.4, 1.2)) ** 2)
+        )
     if rng.random() < 0.15:  # a telephone or a cheap microphone
         decibels = decibels - 40 * ((hertz < rng.uniform(100, 300)) | (hertz > rng.uniform(3200, 6000)))
     return np.fft.irfft(spectrum * 10 ** (np.clip(decibels, -40, 12) / 20), len(sound))

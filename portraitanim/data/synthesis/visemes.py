@@ -1,7 +1,9 @@
+# ruff: noqa: RUF001 (phonetic signs are meant)
 """Mouth shapes over time from phonemes: each pulls the mouth to its target, neighbours blend (coarticulation)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -125,7 +127,7 @@ def loudness_effort(samples: np.ndarray, sample_rate_hz: int, num_frames: int, f
     """How much more than usual a speaker opens the mouth, from the loudness: about 0.7 to 1.3, ``(frames,)``."""
     edges = np.round(np.arange(num_frames + 1) * sample_rate_hz / fps).astype(int)
     padded = np.pad(samples, (0, max(0, edges[-1] - len(samples))))
-    power = np.array([np.mean(padded[a:b].astype(np.float64) ** 2) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    power = np.array([np.mean(padded[a:b].astype(np.float64) ** 2) for a, b in itertools.pairwise(edges)])
     smooth = np.convolve(np.pad(power, 3, mode="edge"), np.full(7, 1 / 7), mode="valid")
     decibels = 10 * np.log10(smooth + 1e-8)
     below_loudest = np.clip((decibels - np.percentile(decibels, 95)) / 18, -1, 0.3)
