@@ -17,6 +17,7 @@ from pathlib import Path
 from portraitanim.data.synthesis.clip_motion import MotionSource
 from portraitanim.data.synthesis.clip_synthesis import ClipSynthesizer, SynthesisConfig, gather_manifest
 from portraitanim.data.synthesis.portrait_bank import HELD_OUT_PORTRAITS, load_bank
+from portraitanim.data.synthesis.talking_tracks import load_tracks
 
 
 def main() -> None:
@@ -31,12 +32,12 @@ def main() -> None:
     shard, num_shards = (int(part) for part in arguments.shard.split("/"))
 
     config = SynthesisConfig(seed=arguments.seed)
-    tracks = arguments.output / "tracks"
-    tracks.mkdir(parents=True, exist_ok=True)
+    cache = arguments.output / "tracks"
+    cache.mkdir(parents=True, exist_ok=True)
     synthesizer = ClipSynthesizer(
         load_bank(arguments.portraits),
         load_bank(arguments.portraits, without=(), only=HELD_OUT_PORTRAITS),
-        MotionSource(arguments.talking, tracks),
+        MotionSource(load_tracks(arguments.talking, cache)),
         config,
     )
     numbers = range(shard, arguments.number, num_shards)

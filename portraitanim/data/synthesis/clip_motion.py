@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
@@ -15,14 +14,9 @@ from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_
 from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
 from portraitanim.data.synthesis.speech_source import SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
-from portraitanim.data.synthesis.talking_tracks import (
-    HELD_OUT_TALKING,
-    SOUND_RATE_HZ,
-    TRACK_FPS,
-    TalkingTrack,
-    load_tracks,
-)
+from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
+from portraitanim.errors import InputError
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
 
 MIN_SPEECH_LEVEL = 1e-3
@@ -74,21 +68,17 @@ class MotionSource:
     """Draws the motion and sound of clips.
 
     Args:
-        talking_folder: real talking videos; those in ``without`` are not touched.
-        cache_folder: their landmarks are kept here.
+        tracks: of real talkers, from `talking_tracks.load_tracks`; at least one.
         odds: how often which kind is drawn.
-        without: names of the videos to leave out.
+
+    Attributes:
+        basis: how faces move, measured on all tracks.
     """
 
-    def __init__(
-        self,
-        talking_folder: Path,
-        cache_folder: Path,
-        odds: MotionOdds | None = None,
-        without: Sequence[str] = HELD_OUT_TALKING,
-    ) -> None:
+    def __init__(self, tracks: Sequence[TalkingTrack], odds: MotionOdds | None = None) -> None:
+        if not tracks:
+            raise InputError("Faces learn to move from real ones: give at least one talking track.")
         self._odds = odds or MotionOdds()
-        tracks = load_tracks(talking_folder, cache_folder, without=tuple(without))
         drivers = [separate_motion(track.points) for track in tracks]
         self.basis = ExpressionBasis.fit(drivers)
         self._talkers = [

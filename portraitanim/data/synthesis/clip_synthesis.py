@@ -80,7 +80,7 @@ class SyntheticClip:
 
 
 class ClipSynthesizer:
-    """Makes clip number ``n``, the same each time.
+    """Makes clip number ``n``, the same each time but for the hiss in espeak-ng's consonants, which is not seeded.
 
     Args:
         bank: portraits to train on.

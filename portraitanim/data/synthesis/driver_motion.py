@@ -138,7 +138,7 @@ def carry_to_portrait(
     transforms = fit_motion_transforms(neutral, rest)
     moved = retarget_shapes(shapes, rest, transforms, neutral)
     width = float(face_width(rest))
-    pivot = [*rest[_BONE].mean(0), 0, 0, pivot_depth * width]
+    pivot = rest[_BONE].mean(0) + np.array([0, 0, pivot_depth * width])
     turns = poses.rotations * poses.sizes[:, None, None]
     result: np.ndarray = pivot + (moved - pivot) @ np.swapaxes(turns, 1, 2) + poses.travel[:, None] * width
     return result

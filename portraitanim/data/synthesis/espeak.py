@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,8 +54,18 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
+@lru_cache(maxsize=1)
+def espeak_synthesizer() -> EspeakSynthesizer:
+    """The synthesizer of this process; there can be only one, as the library hangs when it is started twice.
+
+    Raises:
+        PortraitAnimError: see `EspeakSynthesizer`.
+    """
+    return EspeakSynthesizer()
+
+
 class EspeakSynthesizer:
-    """The espeak-ng library. It is one machine per process: make one of these and keep it.
+    """The espeak-ng library; get it from `espeak_synthesizer`.
 
     Raises:
         PortraitAnimError: the library is not installed, or does not start.

@@ -13,7 +13,7 @@ from portraitanim.face.mesh_topology import mirror_points
 from portraitanim.face.motion_sync import fit_motion_transforms
 from portraitanim.face.transforms import fit_similarity
 
-_RIDGE = 0.002
+_RIDGE, _LEAST_VARIANCE = 0.002, 1e-8
 _UPPER_LID, _LOWER_LID = np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T
 _UPPER_LIP, _LOWER_LIP = np.array(LIP_PAIRS).T
 
@@ -95,13 +95,13 @@ class ExpressionBasis:
         neutral = neutral / face_width(neutral)
         motion, told = np.concatenate(motions), np.concatenate(measures)
         gram = told.T @ told
-        gram += _RIDGE * np.diag(np.diag(gram))
+        gram += np.diag(_RIDGE * np.diag(gram) + _LEAST_VARIANCE * len(told))
         modes = np.linalg.solve(gram, told.T @ motion.reshape(len(motion), -1))
         modes = modes.reshape(told.shape[1], *neutral.shape)
         # People talk a little to one side; all measures are of both sides, so the halves may be averaged.
         modes = (modes + mirror_points(modes, 0.0)) / 2
         neutral = _lips_closed((neutral + mirror_points(neutral, 0.0)) / 2, modes[0])
-        company = np.linalg.lstsq(told[:, :2], told[:, 2:5], rcond=None)[0]
+        company = np.linalg.lstsq(told[:, :2], told[:, 2:5], rcond=1e-6)[0]
         return cls(neutral=neutral, modes=modes, company=company)
 
     def with_closed_lips(self, points: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from portraitanim.data.synthesis.head_mesh import HeadMesh
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
 from portraitanim.data.synthesis.triangle_map import sample, triangle_map
 from portraitanim.errors import InputError
+from portraitanim.face.face_measures import head_angles
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, NUM_MESH_POINTS
 from portraitanim.face.transforms import fit_similarity
 
@@ -21,19 +22,11 @@ _SEAM_SHARE = 0.11
 """Width of the soft border of the blended face, in face heights."""
 
 
-def face_turn_degrees(points: np.ndarray) -> tuple[float, float]:
-    """Yaw and pitch of a face ``(478, 3)`` in degrees, read off its depth coordinates."""
-    across, down = points[454] - points[234], points[152] - points[10]
-    return (
-        float(np.degrees(np.arctan2(across[2], across[0]))),
-        float(np.degrees(np.arctan2(down[2], down[1]))),
-    )
-
-
 def can_mix(base: BankPortrait, other: BankPortrait) -> bool:
     """Whether the skin of ``other`` can be blended into ``base``: it is bare, and both look about the same way."""
-    turns = zip(face_turn_degrees(base.points), face_turn_degrees(other.points), strict=True)
-    return other.has_bare_forehead and all(abs(a - b) <= MAX_TURN_DIFFERENCE_DEGREES for a, b in turns)
+    one, two = head_angles(base.points), head_angles(other.points)
+    turn = max(abs(one.yaw - two.yaw), abs(one.pitch - two.pitch))
+    return other.has_bare_forehead and turn <= MAX_TURN_DIFFERENCE_DEGREES
 
 
 def morph(

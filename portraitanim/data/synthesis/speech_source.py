@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 
-from portraitanim.data.synthesis.espeak import EspeakSynthesizer, Voice
+from portraitanim.data.synthesis.espeak import Voice, espeak_synthesizer
 from portraitanim.data.synthesis.flite import FLITE_VOICES, speak_with_flite
 from portraitanim.data.synthesis.speech_words import (
     CODAS,
@@ -31,7 +31,7 @@ class SpeechSource:
     """
 
     def __init__(self, flite_share: float = 0.4) -> None:
-        self._espeak = EspeakSynthesizer()
+        self._espeak = espeak_synthesizer()
         self._flite_share = flite_share if shutil.which("flite") else 0.0
 
     def draw(self, seconds: float, rng: np.random.Generator) -> tuple[SpokenText, str]:

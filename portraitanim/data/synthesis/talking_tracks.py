@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def read_track(path: Path, mesh: FaceMesh) -> TalkingTrack:
     return TalkingTrack(name=path.stem, points=points.astype(np.float32), sound=sound)
 
 
-def load_tracks(folder: Path, cache: Path, *, without: tuple[str, ...] = HELD_OUT_TALKING) -> list[TalkingTrack]:
+def load_tracks(folder: Path, cache: Path, *, without: Sequence[str] = HELD_OUT_TALKING) -> list[TalkingTrack]:
     """The tracks of all videos with sound of a folder; read once, then taken from ``cache``.
 
     Raises:
