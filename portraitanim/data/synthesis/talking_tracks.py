@@ -23,7 +23,8 @@ HELD_OUT_TALKING = (
 )
 """Videos on which the bundled model is tested: their motion and sound are never trained on.
 
-The sound of d3 is empty, and d12 sings: d20 is the one clear voice to test lips against.
+The sound of d3 is empty, and d12 sings: d20 is the one clear voice to test lips against. Its sound comes late, see
+`clip_motion.MOUTH_LATE_FRAMES`.
 """
 
 TRACK_FPS = 25.0
