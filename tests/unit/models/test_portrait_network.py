@@ -56,7 +56,9 @@ def velocity(
     condition = given.condition_map
     context = network.prepare(
         BatchLayout(num_portraits=given.batch_size, branches=branches),
-        reference=network.project_reference(network.encode_reference(reference_latents, identity, 2), every, reference_latents),
+        reference=network.project_reference(
+            network.encode_reference(reference_latents, identity, 2), every, reference_latents
+        ),
         audio_tokens=network.audio_tokens(given.audio_windows),
         condition=None if condition is None else network.condition_encoder(condition),
         motion=motion,

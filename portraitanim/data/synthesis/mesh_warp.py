@@ -1,0 +1,76 @@
+"""A still portrait moved by landmarks: the person is warped, the mouth drawn, the background stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from portraitanim.data.synthesis.eye_layer import EyeLayer
+from portraitanim.data.synthesis.head_mesh import LEFT_EYE_RING, RIGHT_EYE_RING, HeadMesh
+from portraitanim.data.synthesis.mouth_interior import MouthInterior, MouthLook
+from portraitanim.data.synthesis.portrait_bank import BankPortrait, background_plate, person_colours
+from portraitanim.data.synthesis.triangle_map import sample, triangle_map
+from portraitanim.errors import ShapeError
+from portraitanim.face.landmark_groups import LEFT_IRIS, NUM_MESH_POINTS, RIGHT_IRIS
+from portraitanim.types import NUM_LANDMARKS
+
+
+class PortraitWarper:
+    """Renders one portrait in the poses and expressions that landmarks say.
+
+    The person is a layer of its own over the painted-out background: what the head uncovers is background, and the
+    background does not move.
+
+    Args:
+        portrait: the still.
+        look: how the inside of the mouth looks.
+        plate: another background, float32 ``(size, size, 3)`` in [0, 255]; ``None`` keeps the portrait's own.
+    """
+
+    def __init__(self, portrait: BankPortrait, look: MouthLook, plate: np.ndarray | None = None) -> None:
+        pixels = portrait.image.transpose(1, 2, 0).astype(np.float32)
+        self._size_px = portrait.size_px
+        self._mesh = HeadMesh(portrait.points, portrait.size_px)
+        colours = person_colours(pixels, portrait.person)
+        layer = np.dstack([colours, 255 * portrait.person])
+        self._layer = np.rint(np.clip(layer, 0, 255)).astype(np.uint8)
+        self._plate = background_plate(pixels, portrait.person) if plate is None else plate.astype(np.float32)
+        self._plate = np.clip(self._plate, 0, 255)
+        self._mouth = MouthInterior(portrait.points, look)
+        self._eyes = (
+            EyeLayer(portrait.points, RIGHT_EYE_RING, RIGHT_IRIS),
+            EyeLayer(portrait.points, LEFT_EYE_RING, LEFT_IRIS),
+        )
+
+    def frame(self, target: np.ndarray) -> np.ndarray:
+        """One frame.
+
+        Args:
+            target: landmarks ``(478, 3)`` in pixels of the portrait.
+
+        Returns:
+            uint8 RGB ``(3, size, size)``.
+
+        Raises:
+            ShapeError: other than 478 points of three coordinates.
+        """
+        if target.shape != (NUM_LANDMARKS, 3):
+            raise ShapeError(f"Target landmarks must be ({NUM_LANDMARKS}, 3), got {target.shape}.")
+        target = target.astype(np.float64)
+        head = self._mesh.head_motion(target)
+        moved = self._mesh.move(target, head)
+        order = self._mesh.painting_order(target[:NUM_MESH_POINTS, 2])
+        source_map = triangle_map(self._mesh.source, moved, order, self._size_px)
+        for eye in self._eyes:
+            eye.open(source_map, target, head)
+        layer = sample(self._layer, source_map).astype(np.float32)
+        colours = layer[..., :3]
+        self._mouth.draw(colours, target, head)
+        mixed = self._plate + layer[..., 3:] / 255 * (colours - self._plate)
+        return np.ascontiguousarray((mixed + 0.5).astype(np.uint8).transpose(2, 0, 1))
+
+    def frames(self, targets: np.ndarray) -> Iterator[np.ndarray]:
+        """Frame after frame for landmarks ``(frames, 478, 3)``."""
+        for target in targets:
+            yield self.frame(target)

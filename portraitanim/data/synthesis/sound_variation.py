@@ -1,0 +1,102 @@
+"""Other voices, rooms and microphones for the same words, so that a model does not learn one synthesizer's sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from scipy.signal import fftconvolve
+
+
+def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Play slower (factor above 1) and thereby deeper: time, pitch and formants change together."""
+    if factor == 1.0:
+        return samples
+    return np.asarray(soxr.resample(samples.astype(np.float32), 1_000_000, round(1_000_000 * factor)), np.float32)
+
+
+def varied_sound(speech: np.ndarray, sample_rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Colour, reverberation, noise and gain, each sometimes; the time of everything stays.
+
+    Args:
+        speech: float32 ``(samples,)``.
+        sample_rate_hz: of the samples.
+        rng: decides everything.
+
+    Returns:
+        float32 ``(samples,)`` in [-1, 1].
+    """
+    sound = speech.astype(np.float64)
+    if rng.random() < 0.7:
+        sound = _equalized(sound, sample_rate_hz, rng)
+    if rng.random() < 0.45:
+        sound = _in_a_room(sound, sample_rate_hz, rng)
+    level = np.sqrt(np.mean(sound**2)) + 1e-6
+    kind = rng.random()
+    if kind < 0.45:
+        sound = sound + level * 10 ** (-rng.uniform(15, 45) / 20) * _noise(len(sound), sample_rate_hz, rng)
+    elif kind < 0.57:
+        sound = sound + level * 10 ** (-rng.uniform(6, 22) / 20) * _music(len(sound), sample_rate_hz, rng)
+    peak = np.abs(sound).max() + 1e-6
+    wanted = 10 ** (-rng.uniform(1, 16) / 20)
+    return np.clip(sound * (wanted / peak), -1, 1).astype(np.float32)
+
+
+def quiet_sound(num_samples: int, sample_rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Sound in which nobody speaks: digital silence, hiss, or soft music; float32 ``(samples,)``."""
+    kind = rng.random()
+    if kind < 0.35:
+        return np.zeros(num_samples, np.float32)
+    if kind < 0.85:
+        sound = _noise(num_samples, sample_rate_hz, rng) * 10 ** (-rng.uniform(35, 75) / 20)
+    else:
+        sound = _music(num_samples, sample_rate_hz, rng) * 10 ** (-rng.uniform(25, 45) / 20)
+    return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def _equalized(sound: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(sound)
+    hertz = np.fft.rfftfreq(len(sound), 1 / rate_hz)
+    octaves = np.log2(np.maximum(hertz, 50) / 1000)
+    decibels = rng.uniform(-3, 3) * octaves
+    for _ in range(3):
+        decibels = decibels + rng.uniform(-6, 6) * np.exp(
+            -(((octaves - rng.uniform(-3, 3)) / rng.uniform(0.4, 1.2)) ** 2)
+        )
+    if rng.random() < 0.15:  # a telephone or a cheap microphone
+        decibels = decibels - 40 * ((hertz < rng.uniform(100, 300)) | (hertz > rng.uniform(3200, 6000)))
+    return np.fft.irfft(spectrum * 10 ** (np.clip(decibels, -40, 12) / 20), len(sound))
+
+
+def _in_a_room(sound: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    decay_seconds = rng.uniform(0.12, 0.5)
+    seconds = np.arange(round(decay_seconds * rate_hz)) / rate_hz
+    tail = rng.normal(0, 1, len(seconds)) * 10 ** (-3 * seconds / decay_seconds)
+    tail[: round(0.004 * rate_hz)] = 0
+    tail *= rng.uniform(0.15, 0.6) / np.sqrt((tail**2).sum())
+    tail[0] = 1.0
+    return fftconvolve(sound, tail)[: len(sound)]
+
+
+def _noise(num_samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Hiss between white and brown, of unit level."""
+    hertz = np.fft.rfftfreq(num_samples, 1 / rate_hz)
+    shape = np.maximum(hertz, 40.0) ** -rng.uniform(0, 1.2)
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(0, 1, num_samples)) * shape, num_samples)
+    return noise / (noise.std() + 1e-9)
+
+
+def _music(num_samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Plucked chords in an even beat, of unit level."""
+    beat = rng.uniform(0.22, 0.6)
+    root = 110 * 2 ** rng.uniform(0, 1.5)
+    seconds = np.arange(num_samples) / rate_hz
+    sound = np.zeros(num_samples)
+    for start in np.arange(-rng.uniform(0, beat), seconds[-1], beat):
+        first, last = (int(np.clip(moment * rate_hz, 0, num_samples)) for moment in (start, start + 4 * beat))
+        since = seconds[first:last] - start
+        decay = np.exp(-since / beat)
+        for step in rng.choice([0, 3, 4, 5, 7, 9, 12, 16], 3, replace=False):
+            hertz = root * 2 ** (step / 12)
+            for overtone in (1, 2, 3):
+                sound[first:last] += decay * np.sin(2 * np.pi * hertz * overtone * since) / overtone**1.5
+    return sound / (sound.std() + 1e-9)
