@@ -12,7 +12,7 @@ from portraitanim.checkpoints.bundled import BUNDLED_NAME, bundled_folder
 from portraitanim.checkpoints.manifest import MANIFEST_NAME
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import audio_encoder_folder, installed, require
-from portraitanim.config.presets import load_preset
+from portraitanim.config.presets import load_preset, preset_names
 from portraitanim.errors import ConfigError, InputError, MissingWeightsError
 
 if TYPE_CHECKING:
@@ -147,6 +147,22 @@ def weights_preset(folder: Path, preset: str | None = None) -> Preset:
 
     own = read_preset(folder)
     return own if preset is None else _other_preset(preset, own)
+
+
+def planned_preset(weights: str | None, preset: str | None = None) -> Preset:
+    """As `weights_preset`, also for weights that are not installed yet: ``--check`` comes before a large download.
+
+    Args:
+        weights: see `choose_weights`.
+        preset: see `weights_preset`.
+    """
+    try:
+        return weights_preset(choose_weights(weights).folder, preset)
+    except MissingWeightsError:
+        name = weights or BUNDLED_NAME
+        if name not in preset_names():
+            raise
+        return load_preset(preset or name)
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -55,7 +55,7 @@ def run_batch_file(jobs: list[AnimationJob], files: OutputOptions, machine: dict
     from portraitanim.pipelines.batch import run_batch
 
     with _interruptible(None):
-        outcomes = run_batch(_load(jobs, machine), jobs, files, console.progress())
+        outcomes = run_batch(_load(jobs, machine, is_batch=True), jobs, files, console.progress())
     if as_json:
         console.json([outcome.to_dict() for outcome in outcomes])
     else:
@@ -67,7 +67,7 @@ def run_batch_file(jobs: list[AnimationJob], files: OutputOptions, machine: dict
         raise typer.Exit(6)
 
 
-def _load(jobs: list[AnimationJob], machine: dict[str, Any]) -> Animator:
+def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool = False) -> Animator:
     """Find the weights, refuse what they cannot do, and only then load them."""
     from portraitanim.checkpoints.animators import choose_weights, load_animator, weights_preset
     from portraitanim.pipelines.animation_plan import plan_animation
@@ -76,7 +76,7 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any]) -> Animator:
     if choice.why:
         console.note(choice.why)
     preset = weights_preset(choice.folder, machine["preset"])
-    if len(jobs) == 1:
+    if not is_batch:  # in a batch, a bad row must not stop the others, nor change the exit code
         job = jobs[0]
         plan = plan_animation(job.options, preset, has_audio=job.audio is not None, has_driving=job.driving is not None)
         _warn(job, plan.sampling.size_px)
@@ -113,12 +113,12 @@ def run_check(
     portrait: Path | None, audio: Path | None, options: AnimationOptions, machine: dict[str, Any], as_json: bool
 ) -> None:
     """Judge picture and sound, and end with 0, or with the code of what is unfit."""
-    from portraitanim.checkpoints.animators import choose_weights, weights_preset
+    from portraitanim.checkpoints.animators import planned_preset
     from portraitanim.pipelines.input_check import check_inputs
 
     if portrait is None:
         raise InputError("--check needs a portrait. Usage: portraitanim animate PORTRAIT [AUDIO] --check")
-    preset = weights_preset(choose_weights(machine["weights"]).folder, machine["preset"])
+    preset = planned_preset(machine["weights"], machine["preset"])
     check = check_inputs(portrait, audio, options, output_px=preset.sampling.size_px)
     if as_json:
         console.json(check.to_dict())

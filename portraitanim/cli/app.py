@@ -85,9 +85,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
 def _as_known(error: Exception) -> PortraitAnimError | None:
     if isinstance(error, PortraitAnimError):
         return error
-    # torch's own class, where torch is loaded at all; the CPU allocator raises a RuntimeError.
+    # torch's own class, where torch is loaded at all; the allocators of CPU and MPS raise a RuntimeError.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "can't allocate memory" in str(error):
+    if out_of_memory or "can't allocate memory" in str(error) or "MPS backend out of memory" in str(error):
         return OutOfMemoryError("Not enough memory. Choose a smaller --size, --dtype bf16, or --offload on a GPU.")
     return None
 

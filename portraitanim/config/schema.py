@@ -161,7 +161,15 @@ class SamplingConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _require(self.num_inference_steps >= 1, "sampling.num_inference_steps", ">= 1", self.num_inference_steps)
+        steps = self.num_inference_steps
+        _require(1 <= steps <= 1000, "sampling.num_inference_steps", "from 1 to 1000", steps)
+        _require(0 <= self.seed < 2**63, "sampling.seed", "from 0 to 2**63 - 1", self.seed)
+        _require(self.size_px > 0 and self.size_px % 8 == 0, "sampling.size_px", "a multiple of 8", self.size_px)
+        _require(0 < self.fps <= 240, "sampling.fps", "above 0, at most 240", self.fps)
+        for name in ("guidance_scale", "audio_guidance_scale", "image_guidance_scale"):
+            scale = getattr(self, name)
+            _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
+        _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
         _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
         _require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,

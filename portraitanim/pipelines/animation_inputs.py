@@ -15,12 +15,13 @@ import torch
 
 from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.animation import AnimationOptions
-from portraitanim.errors import MissingWeightsError
+from portraitanim.errors import InputError, MissingWeightsError
 from portraitanim.face.detection import select_face
 from portraitanim.face.idle_motion import idle_landmarks
 from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
 from portraitanim.media.audio import iter_audio, resample, to_mono
+from portraitanim.media.containers import MAX_FRAME_PIXELS
 from portraitanim.media.frame_rate import exact_fps
 from portraitanim.media.image import load_image
 from portraitanim.pipelines.animation_plan import AnimationPlan
@@ -142,6 +143,11 @@ class InputReader:
             framing=self._options.crop,
             identity_encoder=self._parts.identity_encoder,
         )
+        if self._options.paste_back and picture.shape[1] * picture.shape[2] > MAX_FRAME_PIXELS:
+            raise InputError(
+                f"{path.name} is {picture.shape[2]}x{picture.shape[1]}: a video can be as large as 8K (7680x4320). "
+                "Scale the picture down, or leave out --paste-back."
+            )
         return portrait, sentence
 
     def read_sound(self, path: Path) -> SoundStates:
@@ -190,7 +196,7 @@ class InputReader:
         if sound is None:
             assert points is not None  # the plan has made sure that something drives
             return len(points), len(points)
-        if points is not None and len(points) < sound.num_sounding_frames:
+        if points is not None and len(points) < sound.num_sounding_frames - 1:  # one is rounding: sound counts up
             seconds = len(points) / self._plan.sampling.fps
             notes.append(f"The driving motion lasts {seconds:.2f} s: it runs back and forth until the sound ends.")
         if self._options.duration_seconds is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PREVIEW_FRAMES = 12
+_MAX_NAME_BYTES = 235
+"""File systems allow 255; the sidecar and unfinished files are called after the video."""
 
 
 @dataclass(kw_only=True)
@@ -196,7 +199,9 @@ class Animator:
                     task.advance()
         result = self._result(sink, inputs, plan, options, files, guard, store, started)
         if options.provenance == "sidecar":
-            record = {**facts, "result": result.to_dict(), "config": to_dict(plan.preset)}
+            record = {**facts, "result": result.to_dict(), "options": to_dict(options), "config": to_dict(plan.preset)}
+            record["face_box_px"] = [round(edge, 1) for edge in inputs.portrait.face_box_px]
+            record["crop_transform"] = inputs.portrait.crop.transform.round(6).tolist()
             record["clips"] = [clip.to_dict() for clip in guard.clips] if guard else []
             write_sidecar(output, record)
         store.remove()
@@ -290,7 +295,9 @@ class Animator:
         started: float,
     ) -> _Sink:
         marked = options.provenance != "none"
-        holds_sound = output.suffix.lower() not in ("", ".gif")
+        holds_sound = video_format(output).audio_codec is not None
+        if inputs.sound_path is not None and not holds_sound:
+            inputs.notes.append("GIFs and folders of pictures hold no sound. Use .mp4, .mov, .mkv or .webm to hear it.")
         writer = VideoWriter(
             output,
             inputs.fps,
@@ -298,7 +305,7 @@ class Animator:
             audio_start_seconds=options.start_seconds if holds_sound and inputs.sound_path else 0.0,
             crf=files.crf,
             metadata=container_metadata(output, facts) if marked else None,
-            xmp=xmp_packet(facts) if marked and output.suffix.lower() in ("", ".mp4", ".m4v", ".mov", ".gif") else None,
+            xmp=xmp_packet(facts) if marked and video_format(output).holds_xmp else None,
         )
         wanted = set(spread_indices(inputs.num_frames, _PREVIEW_FRAMES)) if files.preview else set()
         return _Sink(writer=writer, inputs=inputs, paste_back=options.paste_back, preview_at=wanted, started=started)
@@ -372,8 +379,15 @@ def check_files(
         existing_file(audio, "sound")
     if driving is not None and not Path(driving).is_dir():
         existing_file(driving, "driving video or landmark")
+    if output.name in ("", ".."):
+        raise InputError(f"{str(output)!r} is no name for a video. Use --output with a name such as talk.mp4.")
+    if len(os.fsencode(output.name)) > _MAX_NAME_BYTES:
+        raise InputError(f"The name {output.name[:40]}… is too long for a file. Use --output with a shorter one.")
     video_format(output)
-    taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+    try:
+        taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+    except OSError as error:
+        raise InputError(f"{output} cannot be looked at ({error.strerror}). Choose another --output.") from error
     if taken and not overwrite:
         raise InputError(f"{output} exists already. Use --overwrite to replace it, or another --output.")
     if taken and output.is_dir():

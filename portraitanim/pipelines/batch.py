@@ -116,22 +116,26 @@ def run_batch(
 ) -> list[JobOutcome]:
     """Make all videos; errors are kept, not raised.
 
-    With ``files.resume``, videos that are there already are skipped.
+    With ``files.resume``, videos that are there already are skipped. Each job has a debug folder of its own.
     """
     outcomes: list[JobOutcome] = []
     with progress.task("Jobs", len(jobs)) as task:
-        for job in jobs:
-            outcomes.append(_run(animator, job, files, progress))
+        for number, job in enumerate(jobs, 1):
+            own = files
+            if files.debug_folder is not None:
+                own = replace(files, debug_folder=files.debug_folder / f"{number:03d}-{job.output.stem}")
+            outcomes.append(_run(animator, job, own, progress))
             task.advance()
     return outcomes
 
 
 def _run(animator: Animator, job: AnimationJob, files: OutputOptions, progress: ProgressReporter) -> JobOutcome:
-    if files.resume and job.output.is_file():
-        return JobOutcome(output=job.output, status="skipped", message="is there already")
     from portraitanim.pipelines.clip_folder import work_folder
 
     try:
+        if files.resume and _is_made(job.output):
+            return JobOutcome(output=job.output, status="skipped", message="is there already")
+        check_job(job, files)
         result = animator.animate(
             job.portrait,
             job.audio,
@@ -151,6 +155,11 @@ def _run(animator: Animator, job: AnimationJob, files: OutputOptions, progress: 
     )
 
 
+def _is_made(output: Path) -> bool:
+    """Whether a video, or a folder of its pictures, is there."""
+    return output.is_file() or (output.is_dir() and any(output.iterdir()))
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
@@ -158,11 +167,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             where = f"{path.name}, line {reader.line_num}"
             if None in row or any(value is None for value in row.values()):
                 raise InputError(f"{where}: has {'more' if None in row else 'fewer'} cells than the header.")
-            yield where, {key: _cell(value) for key, value in row.items() if value.strip()}
+            yield where, {key: _cell(key, value) for key, value in row.items() if value.strip()}
 
 
-def _cell(text: str) -> Any:
-    """A number, a truth value or a text, as YAML reads it; paths that look like numbers stay texts later on."""
+def _cell(column: str, text: str) -> Any:
+    """A number, a truth value or a text, as YAML reads it; paths and faces are texts even where they look otherwise."""
+    if _normal(column) in (*_PATHS, "face", "driving_face"):
+        return text.strip()
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -188,19 +199,20 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _job(row: dict[str, Any], where: str, folder: Path, defaults: AnimationOptions) -> AnimationJob:
     known = {field.name for field in fields(AnimationOptions)}
     options: dict[str, Any] = {}
+    paths: dict[str, Path] = {}
     for key, value in row.items():
-        if key in _PATHS:
-            continue
-        name = key.strip().lower().replace("-", "_")
+        name = _normal(key)
         name = _SHORT.get(name, name)
+        if name in _PATHS:
+            paths[name] = _path(value, folder, f"{where}: {name}")
+            continue
         if name not in known:
             raise InputError(f"{where}: unknown column {key!r}. Known: {', '.join((*_PATHS, *sorted(known)))}.")
         if name == "parts" and isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         options[name] = str(value) if name in ("face", "driving_face") else value
-    if "portrait" not in row:
+    if "portrait" not in paths:
         raise InputError(f"{where}: has no portrait. Every row needs one.")
-    paths = {key: folder / str(row[key]) for key in _PATHS if key in row}
     audio, driving = paths.get("audio"), paths.get("driving")
     try:
         chosen: AnimationOptions = from_dict(AnimationOptions, {**to_dict(defaults), **options})
@@ -213,3 +225,13 @@ def _job(row: dict[str, Any], where: str, folder: Path, defaults: AnimationOptio
         output=paths.get("output", folder / default_output(paths["portrait"], audio or driving)),
         options=chosen,
     )
+
+
+def _normal(column: str) -> str:
+    return column.strip().lower().replace("-", "_")
+
+
+def _path(value: Any, folder: Path, where: str) -> Path:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise InputError(f"{where} must be the name of a file, got {value!r}.")
+    return folder / value

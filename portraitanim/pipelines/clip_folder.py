@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from portraitanim.media.files import discard, whole_file, write_error
 logger = logging.getLogger(__name__)
 
 _JOB = "job.json"
+_CLIP_NAME = re.compile(r"clip-\d{6,}\.safetensors")
+_OWN_NAME = re.compile(r"(job(\.partial)?\.json|(clip-\d{6,}|step)(\.partial)?\.safetensors)")
 
 SECONDS_BETWEEN_STEPS = 30.0
 """A slow clip's latents are kept this often, so that less than a minute of work can be lost."""
@@ -54,10 +57,11 @@ class ClipFolder:
             The number of clips that are there already.
 
         Raises:
-            InputError: there is an unfinished run and ``resume`` is off, or it is one of another job.
+            InputError: there is an unfinished run and ``resume`` is off, it is one of another job, or the folder holds
+                files that no run has put there.
         """
         found = self._read_job()
-        count = len(list(self.folder.glob("clip-*.safetensors")))
+        count = sum(_CLIP_NAME.fullmatch(file.name) is not None for file in self.folder.glob("clip-*"))
         if found is not None and found != self._job:
             differing = sorted(key for key in {*found, *self._job} if found.get(key) != self._job.get(key))
             if resume:
@@ -76,8 +80,22 @@ class ClipFolder:
         if found is None:
             if resume:
                 logger.warning("There is nothing to resume in %s; starting from the beginning.", self.folder)
+            self._check_own()
             self.remove()
+            count = 0
         return count
+
+    def _check_own(self) -> None:
+        """Somebody's own folder may have the name: it must not be deleted."""
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            foreign = [self.folder]
+        else:
+            foreign = [file for file in self.folder.glob("*") if not _OWN_NAME.fullmatch(file.name)]
+        if foreign:
+            raise InputError(
+                f"{self.folder} is needed for this run, but {foreign[0].name} there does not come from an earlier one. "
+                "Move it away, or choose another --output."
+            )
 
     def load(self, number: int) -> tuple[Tensor, Tensor | None] | None:
         """See `ClipStore.load`; a damaged file counts as absent."""

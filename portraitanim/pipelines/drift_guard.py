@@ -147,7 +147,7 @@ class DriftGuard:
 
     def measure(self, number: int, frames: Tensor) -> np.ndarray | None:
         """Measure a clip ``(frames, 3, height, width)`` in [0, 1]; returns landmarks of its last frame, if found."""
-        pictures = (frames.float().cpu().numpy() * 255).round().astype(np.uint8)
+        pictures = (frames.float().nan_to_num().cpu().numpy() * 255).round().astype(np.uint8)
         points = self._find_face(pictures[-1])
         where = self._portrait if points is None else points
         # The median of the clip: its last frame alone may be blurred by a quick move.

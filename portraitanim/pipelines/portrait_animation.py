@@ -219,11 +219,13 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             generator,
             None if latents is None else latents.to(device, dtype),
         )
-        if options.plan == "sequential":
-            yield from self._clip_by_clip(run, callback_on_step_end, decode, next_motion, clip_store)
-        else:
-            yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
-        self.maybe_free_model_hooks()
+        try:
+            if options.plan == "sequential":
+                yield from self._clip_by_clip(run, callback_on_step_end, decode, next_motion, clip_store)
+            else:
+                yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
+        finally:  # also where the caller has enough frames, or an error stops the video
+            self.maybe_free_model_hooks()
 
     def _check(self, conditions: Conditioning, sampling: SamplingConfig) -> None:
         conditioning = conditions.window([0])
@@ -362,7 +364,7 @@ def _restore(store: ClipStore | None, number: int, noise: Tensor, generator: Gen
 
 
 def _keep(store: ClipStore | None, number: int, latents: Tensor, generator: Generators) -> None:
-    if store is not None:
+    if store is not None and bool(torch.isfinite(latents).all()):  # a broken clip is not worth going on from
         state = generator.get_state() if isinstance(generator, torch.Generator) else None
         store.save(number, latents, state)
 

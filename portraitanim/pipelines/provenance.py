@@ -31,7 +31,8 @@ def container_metadata(output: Path, facts: dict[str, Any]) -> dict[str, str]:
         facts: tool, version, weights, seed and hashes, as plain data.
     """
     allowed = video_format(output).metadata_keys
-    values = {"title": _TITLE, "comment": json.dumps({"notice": _NOTICE, **facts}, sort_keys=True)}
+    marks = {"notice": _NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **facts}
+    values = {"title": _TITLE, "comment": json.dumps(marks, sort_keys=True)}
     return {key: value for key, value in values.items() if allowed is None or key in allowed}
 
 

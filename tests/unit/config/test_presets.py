@@ -134,7 +134,7 @@ def test_unknown_key_near_to_nothing_lists_the_known_ones() -> None:
         ("sampling", "num_inference_steps", "many", "of type int"),
         ("sampling", "num_inference_steps", 2.5, "of type int"),
         ("sampling", "num_inference_steps", True, "of type int"),
-        ("sampling", "num_inference_steps", 0, ">= 1"),
+        ("sampling", "num_inference_steps", 0, "from 1 to 1000"),
         ("sampling", "guidance_scale", True, "of type float"),
         ("sampling", "plan", "parallel", "one of sequential, overlapping"),
         ("sampling", "guidance_interval", [0.0, 0.5, 1.0], "a list of 2 values"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,3 +62,16 @@ def test_mistake_is_named_with_its_line(tmp_path: Path, name: str, text: str | b
 def test_hostile_batch_file_gives_jobs_or_our_error(tmp_path: Path, text: bytes, suffix: str) -> None:
     with suppress(InputError):
         jobs_of(tmp_path / f"jobs{suffix}", text or b"\n")
+
+
+def test_paths_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path / "jobs.csv", "Portrait,audio ,output,face\n0123,no,1_000,01\n")
+    assert (job.portrait, job.audio, job.output) == (tmp_path / "0123", tmp_path / "no", tmp_path / "1_000")
+    assert job.options.face == "01"
+
+
+@pytest.mark.parametrize("value", ["a\\u0000b", ["a.jpg"], 5, " "])
+def test_path_that_is_no_file_name_is_refused(tmp_path: Path, value: object) -> None:
+    text = json.dumps({"portrait": value}).replace("\\\\u0000", "\\u0000")
+    with pytest.raises(InputError, match="line 1: portrait must be the name of a file"):
+        jobs_of(tmp_path / "jobs.jsonl", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ def portrait() -> tuple[Picture, np.ndarray]:
     picture = cv2.GaussianBlur(random.uniform(0, 1, (SIZE, SIZE, 3)).astype(np.float32), (0, 0), 0.8)
     points = random.uniform((28, 20, -10), (68, 70, 10), (478, 3))
     for upper, lower in (*LEFT_EYELID_PAIRS, *RIGHT_EYELID_PAIRS):
-        points[lower] = points[upper] + (0, 4, 0)
+        points[lower] = points[upper] + np.array((0, 4, 0))
     return np.clip(picture, 0, 1), points
 
 
@@ -67,7 +68,7 @@ def made_video(
 
 
 def largest_seam(clips: list[np.ndarray]) -> float:
-    return max(float(np.abs(after[0] - before[-1]).mean()) for before, after in zip(clips, clips[1:], strict=False))
+    return max(float(np.abs(after[0] - before[-1]).mean()) for before, after in pairwise(clips))
 
 
 def test_blur_that_feeds_on_itself_is_stopped() -> None:
@@ -114,7 +115,7 @@ def test_moving_head_is_measured_where_it_is() -> None:
     picture, points = portrait()
     background = np.full_like(picture, 0.5)
     places = [0, 14]
-    guard = DriftGuard(points, lambda _: points + (places[len(guard.clips)], 0, 0), NUM_MOTION)
+    guard = DriftGuard(points, lambda _: points + np.array((places[len(guard.clips)], 0, 0)), NUM_MOTION)
     for number, dx in enumerate(places):
         frame = background.copy()
         frame[15:75, 24 + dx : 72 + dx] = picture[15:75, 24:72]
