@@ -14,7 +14,7 @@ from portraitanim.errors import PortraitAnimError
 
 _RETRIEVAL, _PHONEME_EVENTS, _IPA_NAMES = 1, 1, 2
 _UTF8, _PHONEME_EVENT, _LIST_END = 1, 7, 0
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_RATE, _PITCH, _RANGE = 1, 3, 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,18 +25,16 @@ class PortraitWarper:
     Args:
         portrait: the still.
         look: how the inside of the mouth looks.
-        plate: another background, float32 ``(size, size, 3)`` in [0, 255]; ``None`` keeps the portrait's own.
     """
 
-    def __init__(self, portrait: BankPortrait, look: MouthLook, plate: np.ndarray | None = None) -> None:
+    def __init__(self, portrait: BankPortrait, look: MouthLook) -> None:
         pixels = portrait.image.transpose(1, 2, 0).astype(np.float32)
         self._size_px = portrait.size_px
         self._mesh = HeadMesh(portrait.points, portrait.size_px)
         colours = person_colours(pixels, portrait.person)
         layer = np.dstack([colours, 255 * portrait.person])
         self._layer = np.rint(np.clip(layer, 0, 255)).astype(np.uint8)
-        self._plate = background_plate(pixels, portrait.person) if plate is None else plate.astype(np.float32)
-        self._plate = np.clip(self._plate, 0, 255)
+        self._plate = np.clip(background_plate(pixels, portrait.person), 0, 255)
         self._mouth = MouthInterior(portrait.points, look)
         self._eyes = (
             EyeLayer(portrait.points, RIGHT_EYE_RING, RIGHT_IRIS),
