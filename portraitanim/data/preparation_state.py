@@ -74,6 +74,7 @@ class ClipOutcome:
         scores: what was measured.
         error: why it could not be measured, or ``None``.
         num_frames: frames of the written clip.
+        sha256: file of the written clip → hash of its bytes.
         picture_hash: see `portraitanim.data.clip_writing.picture_hash`.
         mouth: opening of the mouth in each frame of a written clip, to find copies by.
     """
@@ -88,6 +89,7 @@ class ClipOutcome:
     scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     num_frames: int = 0
+    sha256: dict[str, str] = field(default_factory=dict)
     picture_hash: str = ""
     mouth: tuple[float, ...] = ()
 

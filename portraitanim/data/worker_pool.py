@@ -37,7 +37,7 @@ class Done(Generic[Task]):
     Attributes:
         task: the task.
         value: what the function returned, or ``None``.
-        crash: why there is no value: the process died, or took too long. Errors of the function are its own to catch.
+        crash: why there is no value: the process died, or took too long.
     """
 
     task: Task
@@ -55,7 +55,8 @@ def run_tasks(
     """Call a function for every task, in any order.
 
     Args:
-        function: importable by name; must not raise. Log records that it makes are handled in this process.
+        function: importable by name. Log records that it makes are handled in this process. What it raises ends the
+            run; errors of a single task are its own to catch.
         tasks: picklable.
         num_workers: processes; 0 calls the function in this process.
         timeout_seconds: a task that takes longer is ended; has no effect without processes.
@@ -66,6 +67,7 @@ def run_tasks(
     Raises:
         InputError: ``num_workers`` is negative.
         RuntimeError: processes die before they begin, time and again.
+        Exception: what the function raised.
     """
     if num_workers < 0:
         raise InputError(f"The number of workers must be 0 or more, got {num_workers}.")
@@ -151,12 +153,14 @@ class _Pool:
                     worker.is_ready, self._num_failed_starts = True, 0
                 elif kind == "log":
                     logging.getLogger(content.name).handle(content)
+                elif kind == "error":
+                    raise content
                 else:
                     worker.is_busy = False
                     yield Done(task=worker.task, value=content)
             if worker.process.is_alive() and not self._is_late(worker):
                 return
-        except (EOFError, OSError):
+        except (EOFError, ConnectionError):
             pass
         yield from self._replace(worker, tasks)
 
@@ -181,10 +185,15 @@ def _serve(function: Callable[[Any], Any], pipe: Connection, parent: int) -> Non
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _log_through(pipe)
     _limit_threads()
-    with suppress(EOFError, OSError, KeyboardInterrupt):
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         pipe.send(("ready", None))
         while True:
-            pipe.send(("done", function(pipe.recv())))
+            task = pipe.recv()
+            try:
+                answer = ("done", function(task))
+            except Exception as error:
+                answer = ("error", error)
+            pipe.send(answer)
 
 
 def _end_with(parent: int) -> None:
