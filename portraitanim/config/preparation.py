@@ -65,17 +65,17 @@ class FilterConfig:
     max_second_face_share: float | None = 0.4
     max_track_jump: float | None = 0.5
     min_face_px: float | None = 160.0
-    max_face_share: float | None = 0.95
+    max_face_share: float | None = 0.9
     min_sharpness: float | None = 4.0
     max_yaw_degrees: float | None = 45.0
     max_head_speed: float | None = 3.0
     max_head_travel: float | None = 1.0
     max_content_change: float | None = 30.0
     max_camera_speed: float | None = 0.1
-    min_mouth_motion: float | None = 0.004
+    min_mouth_motion: float | None = 0.005
     min_speech_fraction: float | None = 0.3
-    min_sync_correlation: float | None = 0.15
-    max_sync_offset_frames: float | None = 4.0
+    min_sync_correlation: float | None = 0.2
+    max_sync_offset_frames: float | None = 3.0
     min_copy_distance: float | None = 0.1
 
 

@@ -63,9 +63,7 @@ class CameraMotion:
         return float(np.hypot(*flow)) / grey.shape[1] * self._fps
 
 
-def _background(
-    shape: tuple[int, ...], face_box: tuple[float, float, float, float] | None, scale: float
-) -> np.ndarray:
+def _background(shape: tuple[int, ...], face_box: tuple[float, float, float, float] | None, scale: float) -> np.ndarray:
     """255 where the background is, uint8 ``(height, width)``; none of it where the face is unknown."""
     if face_box is None:
         return np.zeros(shape, np.uint8)

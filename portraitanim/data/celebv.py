@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from portraitanim.data.source_clips import AnnotatedBox, SourceClip, VideoIndex, file_name, with_unique_names
 from portraitanim.errors import InputError
@@ -82,19 +82,21 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 def _box(key: str, clip: dict[str, Any], path: Path) -> tuple[float, ...]:
     box = clip.get("bbox")
     values = [box.get(edge) for edge in _EDGES] if isinstance(box, dict) else []
-    if len(values) != len(_EDGES) or not all(_is_number(value) for value in values):
+    edges = tuple(float(value) for value in values if _is_number(value))
+    if len(edges) != len(_EDGES):
         raise InputError(f"{path}: clip {key!r} needs bbox with {', '.join(_EDGES)}, got {box!r}.")
-    return tuple(float(value) for value in values)
+    return edges
 
 
 def _times(key: str, clip: dict[str, Any], path: Path) -> tuple[float, float]:
     duration = clip.get("duration")
     for names in _TIME_NAMES:
         values = [duration.get(name) for name in names] if isinstance(duration, dict) else []
-        if values and all(_is_number(value) for value in values):
-            return float(values[0]), float(values[1])
+        times = [float(value) for value in values if _is_number(value)]
+        if len(times) == len(names):
+            return times[0], times[1]
     raise InputError(f"{path}: clip {key!r} needs duration with start_sec and end_sec, got {duration!r}.")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

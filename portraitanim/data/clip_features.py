@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 IdentityEncoder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """uint8 picture ``(3, height, width)`` and its landmarks ``(478, 3)`` in pixels → embedding float32 ``(512,)``."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureNetworks:
     """The networks whose outputs are stored with the clips; none by default.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -103,4 +104,4 @@ def sha256_of(path: Path) -> str:
 
 def work_folder(root: Path) -> Path:
     """A folder for unfinished clips of this process."""
-    return root / "work" / str(os.getpid())
+    return root / "work" / f"{socket.gethostname()}-{os.getpid()}"

@@ -126,9 +126,7 @@ def read_rejects(root: Path) -> list[Reject]:
     return [Reject(**{**json.loads(line), "failed": tuple(json.loads(line)["failed"])}) for line in lines]
 
 
-def _read_outcomes(
-    state: PreparationState, listing: Sequence[ListedSource]
-) -> tuple[list[ClipOutcome], list[Reject]]:
+def _read_outcomes(state: PreparationState, listing: Sequence[ListedSource]) -> tuple[list[ClipOutcome], list[Reject]]:
     outcomes, rejects = [], []
     for source in listing:
         if not source.is_found:
@@ -146,9 +144,7 @@ def _read_outcomes(
     return sorted(outcomes, key=lambda outcome: outcome.clip_id), rejects
 
 
-def _judged(
-    outcomes: Sequence[ClipOutcome], config: PreparationConfig
-) -> tuple[list[ClipOutcome], list[Reject]]:
+def _judged(outcomes: Sequence[ClipOutcome], config: PreparationConfig) -> tuple[list[ClipOutcome], list[Reject]]:
     """Clips that keep all limits, and the others; of copies, the first is kept."""
     good, rejects = [], []
     for outcome in outcomes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from portraitanim.config.preparation import FilterConfig, PreparationConfig, limits
 
-SOUND_SCORES = ("speech_fraction", "sync_correlation", "sync_offset_frames")
+SOUND_SCORES = ("speech_fraction", "sync_correlation")
 
 RULES: dict[str, str] = {
     "seconds": "length of the longest stretch in which the face is seen in every frame",

@@ -150,9 +150,7 @@ def _made(task: ClipTask) -> ClipOutcome:
     return _written(task, measures, samples, outcome) if is_good else outcome
 
 
-def _written(
-    task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None, outcome: ClipOutcome
-) -> ClipOutcome:
+def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None, outcome: ClipOutcome) -> ClipOutcome:
     track, config = measures.track, task.config
     assert track is not None
     first, length = task.candidate.start_frame + track.start_frame, len(track)
@@ -211,9 +209,7 @@ def _extract_sound(source: SourceClip, path: Path) -> bool:
     if not probe_video(source.video).has_audio:
         return False
     length = None if source.end_seconds is None else source.end_seconds - source.start_seconds
-    chunks = iter_audio(
-        source.video, SAMPLE_RATE_HZ, 10.0, start_seconds=source.start_seconds, duration_seconds=length
-    )
+    chunks = iter_audio(source.video, SAMPLE_RATE_HZ, 10.0, start_seconds=source.start_seconds, duration_seconds=length)
     first = next(_until_the_end(chunks, source), None)
     if first is None:
         return False

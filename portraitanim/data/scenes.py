@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -96,14 +97,14 @@ def cut_into_candidates(
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(changes)}), len(changes)]
     longest = max(1, int(config.max_seconds * fps))
     found: list[Candidate] = []
-    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, end) in enumerate(itertools.pairwise(edges)):
         start += config.num_frames_beside_cut if number > 0 else 0
         end -= config.num_frames_beside_cut if number < len(edges) - 2 else 0
         if end <= start:
             continue
         num_parts = math.ceil((end - start) / longest)
         bounds = [start + (end - start) * part // num_parts for part in range(num_parts + 1)]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in itertools.pairwise(bounds):
             found.append(
                 Candidate(
                     index=len(found),

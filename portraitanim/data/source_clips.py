@@ -13,7 +13,10 @@ from portraitanim.errors import InputError
 from portraitanim.face.regions import PixelBox
 
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .dv .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .rm .ts .vob .webm .wmv".split()
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+        *(".mpg", ".mts", ".mxf", ".nut", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv"),
+    )
 )
 """Names that are taken for videos in a folder; a file that is named itself may have any."""
 
@@ -62,7 +65,10 @@ class AnnotatedBox:
         if bottom > height * (1 + self.margin) + 2 or top < -self.margin * height - 2:
             raise InputError(self._misfit(height, width))
         box = PixelBox(
-            top=max(0, round(top)), bottom=min(height, round(bottom)), left=max(0, round(left)), right=min(width, round(right))
+            top=max(0, round(top)),
+            bottom=min(height, round(bottom)),
+            left=max(0, round(left)),
+            right=min(width, round(right)),
         )
         if box.bottom - box.top < 2 or box.right - box.left < 2:
             raise InputError(self._misfit(height, width))
@@ -70,8 +76,8 @@ class AnnotatedBox:
 
     def _misfit(self, height: int, width: int) -> str:
         return (
-            f"The annotated box ({self.left:g}, {self.top:g})-({self.right:g}, {self.bottom:g}) in {self.unit} does not "
-            f"lie inside a picture of {width}x{height}. Download the video at the resolution that was annotated."
+            f"The annotated box ({self.left:g}, {self.top:g})-({self.right:g}, {self.bottom:g}) in {self.unit} does "
+            f"not lie inside a picture of {width}x{height}. Download the video at the resolution that was annotated."
         )
 
 
