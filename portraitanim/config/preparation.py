@@ -60,8 +60,8 @@ class FilterConfig:
     videos and on clips spoilt on purpose.
     """
 
-    min_seconds: float | None = 2.0
     min_face_tracked_fraction: float | None = 0.8
+    min_seconds: float | None = 2.0
     max_second_face_share: float | None = 0.4
     max_track_jump: float | None = 0.5
     min_face_px: float | None = 160.0
@@ -71,7 +71,7 @@ class FilterConfig:
     max_head_speed: float | None = 3.0
     max_head_travel: float | None = 1.0
     max_content_change: float | None = 30.0
-    max_camera_speed: float | None = 0.1
+    max_camera_speed: float | None = 0.06
     min_mouth_motion: float | None = 0.005
     min_speech_fraction: float | None = 0.3
     min_sync_correlation: float | None = 0.2

@@ -124,5 +124,6 @@ def _sound_scores(track: ClipTrack, samples: np.ndarray, fps: float) -> dict[str
     agreement = mouth_sound_agreement(mouth_openings(track.points), part, fps)
     if agreement is not None:
         scores["sync_correlation"] = agreement.correlation
-        scores["sync_offset_frames"] = float(abs(agreement.offset_frames))
+        if agreement.offset_frames is not None:
+            scores["sync_offset_frames"] = float(abs(agreement.offset_frames))
     return scores

@@ -10,8 +10,8 @@ from portraitanim.config.preparation import FilterConfig, PreparationConfig, lim
 SOUND_SCORES = ("speech_fraction", "sync_correlation")
 
 RULES: dict[str, str] = {
-    "seconds": "length of the longest stretch in which the face is seen in every frame",
-    "face_tracked_fraction": "that stretch as a share of the scene",
+    "face_tracked_fraction": "longest stretch in which the face is seen in every frame, as a share of the scene",
+    "seconds": "length of that stretch",
     "second_face_share": "size of the largest other face, in sizes of the main one",
     "track_jump": "largest move of the face between two frames, in sides of the face",
     "face_px": "median of the face's longer side, in pixels of the source",
@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
     "mouth_motion": "standard deviation of the mouth's opening, in sides of the face",
     "speech_fraction": "share of the sound in which somebody speaks",
     "sync_correlation": "correlation of mouth opening and speech level at the best offset",
-    "sync_offset_frames": "that offset, in frames, whatever its sign",
+    "sync_offset_frames": "smallest offset that is about as good, in frames, whatever its sign; needs 4 s",
     "copy_distance": "one less the correlation of the mouth's motion with that of an earlier clip that looks alike",
 }
 """Score → what it measures. The limit of score X is the field min_X or max_X of `FilterConfig`."""
@@ -47,8 +47,8 @@ class Failure:
 def judge(scores: Mapping[str, float], config: PreparationConfig, *, has_sound: bool) -> list[Failure]:
     """The limits that a clip does not keep, in the order of `RULES`.
 
-    A score that could not be measured passes (a plain wall shows no camera motion), but not the scores of the sound:
-    where sound is needed, or there is some, it must be speech.
+    A score that could not be measured passes (a plain wall shows no camera motion), but not the scores of the sound of
+    a face: where sound is needed, or there is some, it must be speech.
 
     Args:
         scores: what was measured, by name.
@@ -60,7 +60,7 @@ def judge(scores: Mapping[str, float], config: PreparationConfig, *, has_sound: 
     found = []
     for score, (limit, is_minimum) in limits_by_score(config.filters).items():
         if score not in scores:
-            if score in SOUND_SCORES and has_sound:
+            if score in SOUND_SCORES and has_sound and "mouth_motion" in scores:
                 found.append(Failure(score=score, message="mouth and sound could not be compared"))
             continue
         value = scores[score]

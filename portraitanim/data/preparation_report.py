@@ -94,7 +94,7 @@ def _reasons(rejects: Sequence[Reject], summary: DatasetSummary) -> str:
     rows += [(name, 0, sum(name in reject.failed for reject in rejects), 0) for name in others]
     if not rows:
         return "<h2>Why clips were dropped</h2><p class=none>None was dropped.</p>"
-    header = ("limit", "first of those not kept", "not kept at all", "the only one not kept")
+    header = ("limit", "clips listed under it", "clips beyond it", "beyond it alone")
     return "<h2>Why clips were dropped</h2>" + _table(header, rows, numbers_from=1)
 
 
@@ -106,7 +106,7 @@ def _plots(config: PreparationConfig, kept: Sequence[ClipRecord], rejects: Seque
         limit, is_minimum = limits.get(score, (None, False))
         figures.append(
             f"<div><p><b>{score}</b>: {html.escape(meaning)}. {_limit_text(limit, is_minimum)} "
-            f"Measured in {len(values)} clips.</p>{_histogram(values, limit) if values else ''}</div>"
+            f"Measured in {len(values)} clips.{_histogram(values, limit) if values else '</p>'}</div>"
         )
     return f"<h2>Scores</h2><div class=plots>{''.join(figures)}</div>"
 
@@ -118,7 +118,7 @@ def _limit_text(limit: float | None, is_minimum: bool) -> str:
 
 
 def _histogram(values: Sequence[float], limit: float | None) -> str:
-    """Counts as bars, and the limit as a line; the range holds both."""
+    """Counts as bars, and the limit as a line; the range holds both. Ends the paragraph before it."""
     ends = [*values, *([limit] if limit is not None else [])]
     low, high = min(ends), max(ends)
     high = high if high > low else low + 1.0
@@ -139,10 +139,10 @@ def _histogram(values: Sequence[float], limit: float | None) -> str:
     labels = (
         f'<text x="4" y="{_HEIGHT - 6}" font-size="11">{low:.4g}</text>'
         f'<text x="{_WIDTH - 4}" y="{_HEIGHT - 6}" font-size="11" text-anchor="end">{high:.4g}</text>'
-        f'<text x="{_WIDTH - 4}" y="12" font-size="11" text-anchor="end">most in one bar: {counts.max()}</text>'
     )
     axis = f'<line x1="4" x2="{_WIDTH - 4}" y1="{_BASE}" y2="{_BASE}" stroke="#4a545e"/>'
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(bars)}{axis}{line}{labels}</svg>'
+    most = f" {counts.max()} in the tallest bar.</p>"
+    return f'{most}<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(bars)}{axis}{line}{labels}</svg>'
 
 
 def _place(value: float, low: float, high: float) -> float:

@@ -173,7 +173,7 @@ def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None,
         identity=outcome.identity,
         source={
             **_source_record(task, first, length),
-            "crop": [round(float(value), 4) for value in crop.transform.ravel()],
+            "crop": [round(float(value), 4) + 0.0 for value in crop.transform.ravel()],
         },
         is_written=True,
         has_sound=outcome.has_sound,

@@ -22,6 +22,9 @@ _MIN_SWING_DB = 3.0  # of the level within a second; hum and held chords stay be
 _REACH_SECONDS = 0.15  # consonants around a vowel
 _SPEECH_BAND_HZ = (300.0, 3400.0)
 _SMOOTHING_FRAMES = 3
+_MIN_OFFSET_SECONDS = 4.0
+_AS_GOOD = 0.1
+"""On real videos in sync, offsets were found within 3 frames from 4 s on; in 3 s some were off by 7."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,12 @@ class MouthSoundAgreement:
 
     Attributes:
         correlation: of mouth opening and speech level at the best offset, in [-1, 1].
-        offset_frames: that offset; positive where the mouth is late.
+        offset_frames: the smallest offset that is about as good, positive where the mouth is late; ``None`` for clips
+            too short to tell one offset from another.
     """
 
     correlation: float
-    offset_frames: int
+    offset_frames: int | None
 
 
 def voiced_speech(samples: np.ndarray) -> np.ndarray:
@@ -80,7 +84,7 @@ def mouth_sound_agreement(openings: np.ndarray, samples: np.ndarray, fps: float)
         fps: frames per second.
 
     Returns:
-        The best offset of at most `MAX_LAG_FRAMES`; ``None`` for clips too short for that, a mouth that does not move
+        The agreement over offsets of at most `MAX_LAG_FRAMES`; ``None`` for clips too short for that, a mouth that does not move
         at all, or silence.
     """
     if len(openings) < 4 * MAX_LAG_FRAMES:
@@ -91,8 +95,11 @@ def mouth_sound_agreement(openings: np.ndarray, samples: np.ndarray, fps: float)
         return None
     lags = range(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
     values = [_correlation(mouth[max(0, lag) :], level[max(0, -lag) :]) for lag in lags]
-    best = int(np.argmax(values))
-    return MouthSoundAgreement(correlation=values[best], offset_frames=lags[best])
+    best = max(values)
+    offset = None
+    if len(openings) >= _MIN_OFFSET_SECONDS * fps:
+        offset = min((lag for lag, value in zip(lags, values, strict=True) if value >= best - _AS_GOOD), key=abs)
+    return MouthSoundAgreement(correlation=best, offset_frames=offset)
 
 
 def _voicing(frames: np.ndarray) -> np.ndarray:
