@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from portraitanim.data.celebv import celebv_clips
@@ -127,6 +127,7 @@ names = st.from_regex(r"[A-Z][A-Za-z_]{0,8}[0-9]{0,2}", fullmatch=True)
 times = st.lists(st.integers(0, 5999), min_size=2, max_size=8, unique=True).map(sorted)
 
 
+@settings(max_examples=30)
 @given(
     rows=st.dictionaries(names, times, min_size=1, max_size=6),
     bom=st.booleans(),
