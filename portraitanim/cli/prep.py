@@ -12,9 +12,9 @@ from portraitanim.cli.console import console
 from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
-    from portraitanim.data.clip_features import FeatureNetworks
-    from portraitanim.data.dataset_listing import DatasetSummary
-    from portraitanim.data.source_clips import SourceClip
+    from portraitanim.data.preparation.clip_features import FeatureNetworks
+    from portraitanim.data.preparation.listing import DatasetSummary
+    from portraitanim.data.preparation.sources import SourceClip
 
 DATASETS = ("folder", "hdtf", "celebv")
 
@@ -67,7 +67,7 @@ def prep(
     views. Every limit can be set; what was measured, kept and dropped is in manifest.jsonl and rejected.jsonl.
     """
     from portraitanim.config.preparation import load_preparation
-    from portraitanim.data.preparation import Shard, merge_shards, prepare
+    from portraitanim.data.preparation.run import Shard, merge_shards, prepare
 
     _check_usage(raw, dataset, annotations, shard, merge, report, audio_encoder)
     changes = _overrides(assignments, size)
@@ -100,22 +100,22 @@ def prep(
 
 
 def _sources(raw: list[Path], output: Path, dataset: str, annotations: Path | None) -> list[SourceClip]:
-    from portraitanim.data.source_clips import VideoIndex, folder_clips
+    from portraitanim.data.preparation.sources import VideoIndex, folder_clips
 
     index = VideoIndex.of(raw, exclude=output)
     if annotations is None:
         return folder_clips(index)
     if dataset == "hdtf":
-        from portraitanim.data.hdtf import hdtf_clips
+        from portraitanim.data.preparation.hdtf import hdtf_clips
 
         return hdtf_clips(annotations, index)
-    from portraitanim.data.celebv import celebv_clips
+    from portraitanim.data.preparation.celebv import celebv_clips
 
     return celebv_clips(annotations, index)
 
 
 def _networks(audio_encoders: list[str], device: str) -> FeatureNetworks:
-    from portraitanim.data.clip_features import FeatureNetworks
+    from portraitanim.data.preparation.clip_features import FeatureNetworks
 
     if not audio_encoders:
         return FeatureNetworks()
@@ -160,8 +160,8 @@ def _check_usage(
 
 
 def _write_report(output: Path, summary: DatasetSummary, report: Path) -> None:
-    from portraitanim.data.preparation import stored_config
-    from portraitanim.data.preparation_report import write_report
+    from portraitanim.data.preparation.report import write_report
+    from portraitanim.data.preparation.run import stored_config
 
     write_report(output, stored_config(output), summary, report)
 

@@ -56,8 +56,8 @@ class SceneConfig:
 class FilterConfig:
     """Limits of the measured scores; a clip beyond any of them is dropped. ``None`` switches a limit off.
 
-    What each score measures is said in `portraitanim.data.filters.RULES`. The defaults were set on real talking
-    videos and on clips spoilt on purpose.
+    What each score measures is said in `portraitanim.data.preparation.filters.RULES`. The defaults were set on real
+    talking videos and on clips spoilt on purpose.
     """
 
     min_face_tracked_fraction: float | None = 0.8
@@ -66,7 +66,7 @@ class FilterConfig:
     max_track_jump: float | None = 0.5
     min_face_px: float | None = 160.0
     max_face_share: float | None = 0.9
-    min_sharpness: float | None = 4.0
+    min_sharpness: float | None = 0.15
     max_yaw_degrees: float | None = 45.0
     max_head_speed: float | None = 3.0
     max_head_travel: float | None = 1.0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portraitanim.config.preparation import SceneConfig
-from portraitanim.data.scenes import Candidate, SceneCutter, cut_into_candidates
+from portraitanim.data.preparation.scenes import Candidate, SceneCutter, cut_into_candidates
 
 
 def picture(seed: int) -> np.ndarray:

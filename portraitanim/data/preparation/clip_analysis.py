@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from portraitanim.data.camera_motion import CameraMotion
-from portraitanim.data.clip_crop import face_share_of, stable_crop
-from portraitanim.data.face_following import ClipTrack, FaceFinder, FaceFollower
-from portraitanim.data.face_measures import (
+from portraitanim.data.preparation.camera_motion import CameraMotion
+from portraitanim.data.preparation.clip_crop import face_share_of, stable_crop
+from portraitanim.data.preparation.face_following import ClipFollower, ClipTrack
+from portraitanim.data.preparation.motion_measures import (
     face_sides_px,
     head_speeds,
     head_travel,
     mouth_openings,
-    sharpness,
-    yaw_degrees,
+    yaws_degrees,
 )
-from portraitanim.data.speech import SAMPLE_RATE_HZ, mouth_sound_agreement, speech_fraction
+from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ, mouth_sound_agreement, speech_fraction
 from portraitanim.errors import MediaError
+from portraitanim.face.face_measures import face_look
+from portraitanim.face.tracking import FaceFinder
 
 _SHARPNESS_EVERY_FRAMES = 5
 
@@ -29,7 +30,7 @@ class ClipMeasures:
     """What is known of a candidate.
 
     Attributes:
-        scores: by name, see `portraitanim.data.filters.RULES`; what could not be measured is absent.
+        scores: by name, see `portraitanim.data.preparation.filters.RULES`; what could not be measured is absent.
         track: the face, or ``None`` where none was seen.
         image_size: (height, width) of the frames.
         middle_frame: uint8 ``(3, height, width)``, for the report.
@@ -63,7 +64,7 @@ def measure_clip(
     Raises:
         MediaError: there are no frames.
     """
-    follower, camera = FaceFollower(finder, fps), CameraMotion(fps)
+    follower, camera = ClipFollower(finder, fps), CameraMotion(fps)
     sharp: list[float] = []
     middle: np.ndarray | None = None
     number = -1
@@ -71,7 +72,7 @@ def measure_clip(
         face = follower.add(image)
         camera.add(image, None if face is None else face.box)
         is_sampled = face is not None and number % _SHARPNESS_EVERY_FRAMES == 0
-        sharp.append(sharpness(image, face.box) if face is not None and is_sampled else np.nan)
+        sharp.append(face_look(image, face.points).sharpness if face is not None and is_sampled else np.nan)
         if middle is None or number == num_frames // 2:
             middle = image
     if middle is None:
@@ -111,7 +112,7 @@ def _face_scores(track: ClipTrack, fps: float) -> dict[str, float]:
         "second_face_share": track.second_face_share,
         "track_jump": track.jump,
         "face_px": float(np.median(face_sides_px(points))),
-        "yaw_degrees": float(np.percentile(np.abs(yaw_degrees(points)), 95)),
+        "yaw_degrees": float(np.percentile(np.abs(yaws_degrees(points)), 95)),
         "head_speed": float(np.percentile(speeds, 95)) if len(speeds) else 0.0,
         "head_travel": head_travel(points),
         "mouth_motion": float(mouth_openings(points).std()),

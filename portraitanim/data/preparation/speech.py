@@ -84,8 +84,8 @@ def mouth_sound_agreement(openings: np.ndarray, samples: np.ndarray, fps: float)
         fps: frames per second.
 
     Returns:
-        The agreement over offsets of at most `MAX_LAG_FRAMES`; ``None`` for clips too short for that, a mouth that does not move
-        at all, or silence.
+        The agreement over offsets of at most `MAX_LAG_FRAMES`; ``None`` for clips too short for that, a mouth that does
+        not move at all, or silence.
     """
     if len(openings) < 4 * MAX_LAG_FRAMES:
         return None

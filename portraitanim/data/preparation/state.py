@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from portraitanim.data.scenes import Candidate
+from portraitanim.data.preparation.scenes import Candidate
 from portraitanim.errors import InputError
 from portraitanim.media.files import publish
 
@@ -75,7 +75,7 @@ class ClipOutcome:
         error: why it could not be measured, or ``None``.
         num_frames: frames of the written clip.
         sha256: file of the written clip → hash of its bytes.
-        picture_hash: see `portraitanim.data.clip_writing.picture_hash`.
+        picture_hash: see `portraitanim.data.preparation.clip_writing.picture_hash`.
         mouth: opening of the mouth in each frame of a written clip, to find copies by.
     """
 

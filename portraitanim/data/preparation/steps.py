@@ -20,15 +20,15 @@ import numpy as np
 import soundfile
 
 from portraitanim.config.preparation import PreparationConfig
-from portraitanim.data.clip_analysis import ClipMeasures, measure_clip, sound_of_frames
-from portraitanim.data.clip_crop import stable_crop
-from portraitanim.data.clip_writing import sha256_of, work_folder, write_clip
-from portraitanim.data.face_measures import mouth_openings
-from portraitanim.data.filters import judge
-from portraitanim.data.preparation_state import ClipOutcome, PreparationState, SourceScan
-from portraitanim.data.scenes import Candidate, SceneCutter
-from portraitanim.data.source_clips import SourceClip
-from portraitanim.data.speech import SAMPLE_RATE_HZ
+from portraitanim.data.preparation.clip_analysis import ClipMeasures, measure_clip, sound_of_frames
+from portraitanim.data.preparation.clip_crop import stable_crop
+from portraitanim.data.preparation.clip_writing import sha256_of, work_folder, write_clip
+from portraitanim.data.preparation.filters import judge
+from portraitanim.data.preparation.motion_measures import mouth_openings
+from portraitanim.data.preparation.scenes import Candidate, SceneCutter
+from portraitanim.data.preparation.sources import SourceClip
+from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
+from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.errors import MediaError, PortraitAnimError
 from portraitanim.face.landmarks import FaceMesh
 from portraitanim.media.audio import iter_audio, to_mono

@@ -12,15 +12,15 @@ from typing import Any
 
 from portraitanim.config.preparation import PreparationConfig, SplitConfig
 from portraitanim.config.schema import to_dict
-from portraitanim.data.clip_features import ClipFeatures, audio_file, identity_of, stored_features
-from portraitanim.data.clip_writing import AUDIO, FACE, VIDEO
-from portraitanim.data.copies import Fingerprint, find_nearest
-from portraitanim.data.coverage import CoverageRow, ListedSource, coverage, fingerprint
-from portraitanim.data.filters import Failure, judge
-from portraitanim.data.identity_split import held_out_identities, merge_identities
-from portraitanim.data.preparation_state import ClipOutcome, PreparationState, SourceScan
+from portraitanim.data.preparation.clip_features import ClipFeatures, audio_file, identity_of, stored_features
+from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO
+from portraitanim.data.preparation.copies import Fingerprint, find_nearest
+from portraitanim.data.preparation.coverage import CoverageRow, ListedSource, coverage, fingerprint
+from portraitanim.data.preparation.filters import Failure, judge
+from portraitanim.data.preparation.identity_split import held_out_identities, merge_identities
+from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
+from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.data.records import FORMAT_VERSION, REJECTED, SETTINGS, ClipRecord, write_manifest
-from portraitanim.data.speech import SAMPLE_RATE_HZ
 from portraitanim.errors import InputError
 from portraitanim.media.files import whole_file
 
@@ -63,7 +63,7 @@ class DatasetSummary:
         num_identities: persons among them.
         num_test_clips: clips that are held out.
         identities_are: how persons were told apart.
-        fingerprint: of the kept clips, see `portraitanim.data.coverage.fingerprint`.
+        fingerprint: of the kept clips, see `portraitanim.data.preparation.coverage.fingerprint`.
         coverage: listed, found and kept, for each list.
         reasons: reason → number of rejects.
     """

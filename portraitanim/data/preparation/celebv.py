@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from portraitanim.data.source_clips import AnnotatedBox, SourceClip, VideoIndex, file_name, with_unique_names
+from portraitanim.data.preparation.sources import AnnotatedBox, SourceClip, VideoIndex, file_name, with_unique_names
 from portraitanim.errors import InputError
 
 HQ_MARGIN = 0.02

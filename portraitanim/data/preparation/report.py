@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from portraitanim.config.preparation import PreparationConfig
-from portraitanim.data.dataset_listing import DatasetSummary, Reject, read_rejects
-from portraitanim.data.filters import RULES, limits_by_score
-from portraitanim.data.preparation_state import PreparationState
+from portraitanim.data.preparation.filters import RULES, limits_by_score
+from portraitanim.data.preparation.listing import DatasetSummary, Reject, read_rejects
+from portraitanim.data.preparation.state import PreparationState
 from portraitanim.data.records import ClipRecord, read_manifest
 from portraitanim.media.files import whole_file
 

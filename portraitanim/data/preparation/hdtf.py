@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from portraitanim.data.source_clips import AnnotatedBox, SourceClip, VideoIndex, file_name, with_unique_names
+from portraitanim.data.preparation.sources import AnnotatedBox, SourceClip, VideoIndex, file_name, with_unique_names
 from portraitanim.errors import InputError
 
 SUBSETS = ("RD", "WDA", "WRA")

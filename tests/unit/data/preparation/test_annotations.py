@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from portraitanim.data.celebv import celebv_clips
-from portraitanim.data.coverage import ListedSource, coverage
-from portraitanim.data.hdtf import HdtfClip, hdtf_clips, read_hdtf
-from portraitanim.data.source_clips import AnnotatedBox, VideoIndex, file_name, folder_clips
+from portraitanim.data.preparation.celebv import celebv_clips
+from portraitanim.data.preparation.coverage import ListedSource, coverage
+from portraitanim.data.preparation.hdtf import HdtfClip, hdtf_clips, read_hdtf
+from portraitanim.data.preparation.sources import AnnotatedBox, VideoIndex, file_name, folder_clips
 from portraitanim.errors import InputError
 
 

@@ -7,24 +7,22 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from portraitanim.data.camera_motion import CameraMotion
-from portraitanim.data.clip_crop import face_share_of, stable_crop
-from portraitanim.data.face_following import FaceFollower
-from portraitanim.data.face_measures import (
+from portraitanim.data.preparation.camera_motion import CameraMotion
+from portraitanim.data.preparation.clip_crop import face_share_of, stable_crop
+from portraitanim.data.preparation.face_following import ClipFollower
+from portraitanim.data.preparation.motion_measures import (
     face_sides_px,
     head_speeds,
     head_travel,
     mouth_openings,
-    sharpness,
-    yaw_degrees,
+    yaws_degrees,
 )
-from portraitanim.data.speech import mouth_sound_agreement, speech_fraction
+from portraitanim.data.preparation.speech import mouth_sound_agreement, speech_fraction
 from portraitanim.face.landmarks import FaceMesh
 from portraitanim.media.audio import load_audio
-from tests.unit.data.made_videos import (
+from tests.unit.data.preparation.made_videos import (
     MEDIA,
     SPEAKER,
-    blurred,
     late,
     music,
     needs_media,
@@ -51,7 +49,7 @@ def points(mesh: FaceMesh) -> np.ndarray:
 @pytest.fixture(scope="module")
 def spoken(mesh: FaceMesh) -> np.ndarray:
     """Landmarks of five seconds of speech."""
-    follower = FaceFollower(mesh, 25)
+    follower = ClipFollower(mesh, 25)
     for image in talking(SPEAKER, 125):
         follower.add(image)
     track = follower.track()
@@ -69,7 +67,7 @@ def turned(points: np.ndarray, degrees: float) -> np.ndarray:
 @needs_media
 @pytest.mark.parametrize("degrees", [-60, 0, 30, 75])
 def test_yaw_is_how_far_the_head_is_turned(points: np.ndarray, degrees: float) -> None:
-    assert abs(yaw_degrees(turned(points, degrees)[None])[0]) == pytest.approx(abs(degrees), abs=3)
+    assert abs(yaws_degrees(turned(points, degrees)[None])[0]) == pytest.approx(abs(degrees), abs=3)
 
 
 @needs_media
@@ -80,18 +78,6 @@ def test_speed_and_travel_are_measured_in_faces(points: np.ndarray) -> None:
     assert head_travel(moving) == pytest.approx(np.ptp(moving[..., 0]) / side - 1, abs=0.01)
     assert head_travel(np.stack([points, points])) == pytest.approx(0, abs=1e-6)
     assert mouth_openings(10 * moving) == pytest.approx(mouth_openings(moving), rel=1e-4)
-
-
-@needs_media
-def test_blur_and_lost_resolution_lower_the_sharpness(mesh: FaceMesh) -> None:
-    frame = still("echomimic_a.jpg", 1)[0]
-    box = mesh.search(frame).faces[0].box
-    coarse = cv2.resize(cv2.resize(frame.transpose(1, 2, 0), (64, 64), interpolation=cv2.INTER_AREA), (256, 256))
-    dark = (frame * 0.4).astype(np.uint8)
-    values = [sharpness(image, box) for image in (frame, blurred(frame[None], 4.0)[0], coarse.transpose(2, 0, 1), dark)]
-    assert values[1] < 0.5 * values[0]
-    assert values[2] < 0.5 * values[0]
-    assert values[3] == pytest.approx(values[0], rel=0.25)
 
 
 @needs_media
@@ -118,7 +104,7 @@ def test_plain_background_has_no_measurable_camera_motion() -> None:
 
 @needs_media
 def test_face_that_vanishes_leaves_the_longest_stretch(mesh: FaceMesh) -> None:
-    follower = FaceFollower(mesh, 25)
+    follower = ClipFollower(mesh, 25)
     grey = np.full((3, 256, 256), 127, np.uint8)
     frames = [*still("hallo_5.jpg", 4), grey, grey, *still("hallo_5.jpg", 9)]
     for image in frames:
@@ -133,7 +119,7 @@ def test_face_that_vanishes_leaves_the_longest_stretch(mesh: FaceMesh) -> None:
 
 @needs_media
 def test_second_face_is_counted_by_its_size(mesh: FaceMesh) -> None:
-    follower = FaceFollower(mesh, 25)
+    follower = ClipFollower(mesh, 25)
     other = cv2.resize(still("echomimic_a.jpg", 1)[0].transpose(1, 2, 0), (128, 128)).transpose(2, 0, 1)
     frame = np.concatenate([still("hallo_5.jpg", 1)[0], np.pad(other, ((0, 0), (0, 128), (0, 0)))], axis=2)
     follower.add(frame)
@@ -144,7 +130,7 @@ def test_second_face_is_counted_by_its_size(mesh: FaceMesh) -> None:
 
 
 def test_no_frames_with_a_face_give_no_track(mesh: FaceMesh) -> None:
-    follower = FaceFollower(mesh, 25)
+    follower = ClipFollower(mesh, 25)
     for _ in range(3):
         assert follower.add(np.full((3, 256, 256), 127, np.uint8)) is None
     assert follower.track() is None

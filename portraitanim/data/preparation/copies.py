@@ -21,7 +21,7 @@ class Fingerprint:
 
     Attributes:
         clip_id: name of the clip.
-        picture_hash: see `portraitanim.data.clip_writing.picture_hash`.
+        picture_hash: see `portraitanim.data.preparation.clip_writing.picture_hash`.
         mouth: opening of the mouth in each frame.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from portraitanim.config.preparation import FilterConfig, PreparationConfig, load_preparation
-from portraitanim.data.filters import RULES, judge, limits_by_score
+from portraitanim.data.preparation.filters import RULES, judge, limits_by_score
 from portraitanim.errors import ConfigError
 
 GOOD = {
@@ -16,7 +16,7 @@ GOOD = {
     "track_jump": 0.05,
     "face_px": 300.0,
     "face_share": 0.6,
-    "sharpness": 30.0,
+    "sharpness": 0.3,
     "yaw_degrees": 5.0,
     "head_speed": 0.5,
     "head_travel": 0.1,
@@ -51,7 +51,7 @@ def test_good_clip_keeps_all_limits() -> None:
         ("track_jump", 0.8),
         ("face_px", 40.0),
         ("face_share", 1.1),
-        ("sharpness", 1.0),
+        ("sharpness", 0.1),
         ("yaw_degrees", 70.0),
         ("head_speed", 6.0),
         ("head_travel", 2.0),

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.records import ClipRecord
-from portraitanim.data.source_clips import SourceClip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from portraitanim.data.worker_pool import run_tasks
+from portraitanim.data.preparation.worker_pool import run_tasks
 from portraitanim.errors import InputError
-from tests.unit.data import pool_functions as work
+from tests.unit.data.preparation import pool_functions as work
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -63,8 +63,8 @@ def test_negative_number_of_workers_is_refused() -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "from portraitanim.data.worker_pool import run_tasks\n"
-        "from tests.unit.data.pool_functions import touch_and_sleep\n"
+        "from portraitanim.data.preparation.worker_pool import run_tasks\n"
+        "from tests.unit.data.preparation.pool_functions import touch_and_sleep\n"
         f"if __name__ == '__main__': list(run_tasks(touch_and_sleep, [{str(tmp_path)!r}], 1))\n"
     )
     script = tmp_path / "parent.py"

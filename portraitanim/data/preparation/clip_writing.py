@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from safetensors.numpy import save_file
 
-from portraitanim.data.speech import SAMPLE_RATE_HZ
+from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.errors import MediaError
 from portraitanim.face.alignment import FaceCrop
 from portraitanim.face.regions import training_region_masks

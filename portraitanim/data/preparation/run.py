@@ -1,6 +1,6 @@
 """Raw videos → a dataset of clips: scan, measure and write in worker processes, then judge, split and list.
 
-Every step keeps its result on disk before the next begins (`portraitanim.data.preparation_state`), so a run that was
+Every step keeps its result on disk before the next begins (`portraitanim.data.preparation.state`), so a run that was
 killed goes on where it stopped, and its manifest is the one that an unbroken run writes.
 """
 
@@ -16,11 +16,12 @@ from typing import Any
 
 from portraitanim.config.preparation import PreparationConfig
 from portraitanim.config.schema import to_dict
-from portraitanim.data.clip_features import FeatureNetworks, add_features, forget_features
-from portraitanim.data.coverage import ListedSource
-from portraitanim.data.dataset_listing import DatasetSummary, list_dataset
-from portraitanim.data.filters import judge
-from portraitanim.data.preparation_state import (
+from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features, forget_features
+from portraitanim.data.preparation.coverage import ListedSource
+from portraitanim.data.preparation.filters import judge
+from portraitanim.data.preparation.listing import DatasetSummary, list_dataset
+from portraitanim.data.preparation.sources import SourceClip
+from portraitanim.data.preparation.state import (
     ClipOutcome,
     PreparationState,
     SourceScan,
@@ -28,9 +29,8 @@ from portraitanim.data.preparation_state import (
     read_json,
     write_json,
 )
-from portraitanim.data.preparation_steps import ClipTask, ScanTask, blank_outcome, make_clip, scan_source
-from portraitanim.data.source_clips import SourceClip
-from portraitanim.data.worker_pool import Done, run_tasks
+from portraitanim.data.preparation.steps import ClipTask, ScanTask, blank_outcome, make_clip, scan_source
+from portraitanim.data.preparation.worker_pool import Done, run_tasks
 from portraitanim.errors import InputError
 from portraitanim.progress import ProgressReporter, SilentProgress
 

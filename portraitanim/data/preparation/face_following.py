@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from portraitanim.face.box_detector import overlap
-from portraitanim.face.detection import DetectedFace, FaceSearch
+from portraitanim.face.detection import DetectedFace
+from portraitanim.face.tracking import FaceFinder
 
 SEARCH_SECONDS = 1.0
 """How often the whole picture is searched for other faces while the face is followed."""
 
 _SEARCH_AGAIN_SECONDS = 0.2
 _SAME_OVERLAP = 0.3
-
-
-class FaceFinder(Protocol):
-    """What following needs of `portraitanim.face.landmarks.FaceMesh`."""
-
-    def search(self, image: np.ndarray) -> FaceSearch:
-        """All faces of a picture, largest first."""
-        ...
-
-    def follow(self, image: np.ndarray, previous: DetectedFace) -> DetectedFace | None:
-        """The face where it was in the frame before, or ``None``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +39,11 @@ class ClipTrack:
         return len(self.points)
 
 
-class FaceFollower:
+class ClipFollower:
     """Follows the largest face of the first picture that shows any.
+
+    `portraitanim.face.tracking` drives animations with one face, whoever else is there; here, who else is there is what
+    is asked, and no frame may be made up.
 
     Args:
         finder: finds faces and lays the mesh on them.
@@ -99,6 +90,13 @@ class FaceFollower:
     def _searched(self, image: np.ndarray, face: DetectedFace | None) -> DetectedFace | None:
         """Look everywhere: confirm the face or find one, and note who else is there."""
         found = self._finder.search(image).faces
+        # The mesh alone may cling to a hand or a back of a head.
+        if (
+            face is not None
+            and not any(overlap(other.box, face.box) >= _SAME_OVERLAP for other in found)
+            and not self._finder.confirm(image, face)
+        ):
+            face = None
         if face is None:
             if not found:
                 return None

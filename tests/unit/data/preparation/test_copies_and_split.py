@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitanim.data.clip_writing import picture_hash
-from portraitanim.data.copies import Fingerprint, find_nearest, mouth_correlation
-from portraitanim.data.identity_split import held_out_identities, merge_identities
+from portraitanim.data.preparation.clip_writing import picture_hash
+from portraitanim.data.preparation.copies import Fingerprint, find_nearest, mouth_correlation
+from portraitanim.data.preparation.identity_split import held_out_identities, merge_identities
 
 
 def speech(seed: int, num_frames: int = 150) -> np.ndarray:

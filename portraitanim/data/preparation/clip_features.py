@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from portraitanim.data.clip_writing import AUDIO, FACE, VIDEO, sha256_of
-from portraitanim.data.face_measures import yaw_degrees
-from portraitanim.data.preparation_state import ClipOutcome, PreparationState, read_json, write_json
+from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO, sha256_of
+from portraitanim.data.preparation.motion_measures import yaws_degrees
+from portraitanim.data.preparation.state import ClipOutcome, PreparationState, read_json, write_json
 from portraitanim.errors import ShapeError
 from portraitanim.media.audio import load_audio
 from portraitanim.media.files import whole_file
@@ -136,7 +136,7 @@ def _write_identity(path: Path, encoder: IdentityEncoder, video: Path) -> None:
     """The embedding of the frame in which the face is turned least to a side."""
     tensors = load_file(path)
     points = tensors["landmarks"]
-    frontal = int(np.argmin(np.abs(yaw_degrees(points))))
+    frontal = int(np.argmin(np.abs(yaws_degrees(points))))
     image = next(frame.image for number, frame in enumerate(iter_video(video)) if number == frontal)
     embedding = np.asarray(encoder(image, points[frontal]), np.float32)
     if embedding.shape != (512,):
