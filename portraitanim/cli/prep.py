@@ -79,13 +79,14 @@ def prep(
     else:
         settings = load_preparation(config, *changes)
         share = None if shard is None else Shard.parse(shard)
+        networks = _networks(audio_encoder or [], device)
         summary = prepare(
             _sources(raw or [], output, dataset, annotations),
             output,
             settings,
             num_workers=(os.cpu_count() or 1) if workers is None else workers,
             shard=share,
-            networks=_networks(audio_encoder or [], device),
+            networks=networks,
             progress=console.progress(),
         )
     if summary is None:

@@ -66,7 +66,7 @@ class FilterConfig:
     max_track_jump: float | None = 0.5
     min_face_px: float | None = 160.0
     max_face_share: float | None = 0.9
-    min_sharpness: float | None = 0.15
+    min_sharpness: float | None = 0.18
     max_yaw_degrees: float | None = 45.0
     max_head_speed: float | None = 3.0
     max_head_travel: float | None = 1.0
