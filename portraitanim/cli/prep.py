@@ -46,7 +46,11 @@ def prep(
         list[str] | None,
         typer.Option("--audio-encoder", help="Store its states: wav2vec2-base-960h, whisper-tiny or log-mel."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Where the audio encoder runs.")] = "auto",
+    identity: Annotated[
+        bool,
+        typer.Option(help="Store identity embeddings and tell persons apart by them, where antelopev2 is installed."),
+    ] = True,
+    device: Annotated[str, typer.Option("--device", help="Where these networks run.")] = "auto",
     workers: Annotated[
         int | None,
         typer.Option("--workers", help="Processes; by default one for each core, 0 for none.", show_default=False),
@@ -79,7 +83,7 @@ def prep(
     else:
         settings = load_preparation(config, *changes)
         share = None if shard is None else Shard.parse(shard)
-        networks = _networks(audio_encoder or [], device)
+        networks = _networks(audio_encoder or [], identity, device)
         summary = prepare(
             _sources(raw or [], output, dataset, annotations),
             output,
@@ -115,13 +119,11 @@ def _sources(raw: list[Path], output: Path, dataset: str, annotations: Path | No
     return celebv_clips(annotations, index)
 
 
-def _networks(audio_encoders: list[str], device: str) -> FeatureNetworks:
-    from portraitanim.data.preparation.clip_features import FeatureNetworks
-
-    if not audio_encoders:
-        return FeatureNetworks()
+def _networks(audio_encoders: list[str], wants_identity: bool, device: str) -> FeatureNetworks:
     from portraitanim.audio.encoders import ENCODER_NAMES, load_audio_encoder
-    from portraitanim.checkpoints.store import require
+    from portraitanim.checkpoints.store import installed, require
+    from portraitanim.data.preparation.clip_features import FeatureNetworks
+    from portraitanim.face.identity import PACK_NAME, IdentityEncoder
     from portraitanim.runtime import resolve_device
 
     place = resolve_device(device)
@@ -129,7 +131,13 @@ def _networks(audio_encoders: list[str], device: str) -> FeatureNetworks:
     for name in dict.fromkeys(audio_encoders):
         has_weights = name in ENCODER_NAMES and name != "log-mel"
         encoders[name] = load_audio_encoder(name, require(name) if has_weights else None, device=place)
-    return FeatureNetworks(audio=encoders)
+    pack = installed(PACK_NAME) if wants_identity else None
+    if pack is None:
+        return FeatureNetworks(audio=encoders)
+    console.note(f"Identity embeddings by {PACK_NAME}, for non-commercial research only (--no-identity: none).")
+    # onnxruntime has no device for Apple's GPUs here.
+    where = "cpu" if place.type == "mps" else str(place)
+    return FeatureNetworks(audio=encoders, identity=IdentityEncoder.load(pack, where).encode)
 
 
 def _overrides(assignments: list[str] | None, size: int | None) -> list[dict[str, Any]]:

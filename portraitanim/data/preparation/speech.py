@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
-SAMPLE_RATE_HZ = 16000
+from portraitanim.media.speech_detection import SPEECH_RATE_HZ as SAMPLE_RATE_HZ
+from portraitanim.media.speech_detection import SpeechDetector
 
 MAX_LAG_FRAMES = 8
 """Offsets between mouth and sound that are looked at, on either side."""
 
-_HOP = 160
-_WINDOW = 640
-_PITCH_LAGS = (40, 230)  # 400 to 70 Hz
-_MIN_VOICING = 0.5
-_QUIETEST_DBFS, _BELOW_LOUDEST_DB = -55.0, 35.0
-_MIN_SWING_DB = 3.0  # of the level within a second; hum and held chords stay below
-_REACH_SECONDS = 0.15  # consonants around a vowel
+_SPEAKING = 0.5  # probability
 _SPEECH_BAND_HZ = (300.0, 3400.0)
 _SMOOTHING_FRAMES = 3
 _MIN_OFFSET_SECONDS = 4.0
@@ -41,38 +37,13 @@ class MouthSoundAgreement:
     offset_frames: int | None
 
 
-def voiced_speech(samples: np.ndarray) -> np.ndarray:
-    """Where somebody speaks, by level, pitch and the swing of the level.
-
-    A stretch of 10 ms counts when it lies within 0.15 s of a voiced one: one with a periodicity of 70 to 400 Hz, no
-    more than 35 dB below the loudest, in a second whose level rises and falls. Singing counts as speech, and music
-    with a voice-like lead may.
-
-    Args:
-        samples: float32 ``(samples,)`` at 16 kHz.
-
-    Returns:
-        bool ``(samples / 160,)``.
-    """
-    num_hops = len(samples) // _HOP
-    if num_hops == 0:
-        return np.zeros(0, dtype=bool)
-    half = (_WINDOW - _HOP) // 2
-    padded = np.pad(samples.astype(np.float64), (half, _WINDOW))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[: num_hops * _HOP : _HOP]
-    levels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    loud = levels > max(_QUIETEST_DBFS, float(np.percentile(levels, 98)) - _BELOW_LOUDEST_DB)
-    swing = np.sqrt(np.maximum(uniform_filter1d(levels**2, 100) - uniform_filter1d(levels, 100) ** 2, 0.0))
-    voiced = loud & (swing > _MIN_SWING_DB) & (_voicing(frames) > _MIN_VOICING)
-    reach = 2 * round(_REACH_SECONDS * SAMPLE_RATE_HZ / _HOP) + 1
-    speech: np.ndarray = maximum_filter1d(voiced.astype(np.uint8), reach).astype(bool)
-    return speech
-
-
 def speech_fraction(samples: np.ndarray) -> float:
-    """Share of a sound, float32 ``(samples,)`` at 16 kHz, in which somebody speaks; 0 for no sound."""
-    speech = voiced_speech(samples)
-    return float(speech.mean()) if len(speech) else 0.0
+    """Share of a sound, float32 ``(samples,)`` at 16 kHz, in which somebody speaks; 0 for no sound.
+
+    By Silero VAD. Music does not count, nor does singing over it, mostly.
+    """
+    probabilities = _detector().probabilities(samples)
+    return float((probabilities > _SPEAKING).mean()) if len(probabilities) else 0.0
 
 
 def mouth_sound_agreement(openings: np.ndarray, samples: np.ndarray, fps: float) -> MouthSoundAgreement | None:
@@ -102,18 +73,10 @@ def mouth_sound_agreement(openings: np.ndarray, samples: np.ndarray, fps: float)
     return MouthSoundAgreement(correlation=best, offset_frames=offset)
 
 
-def _voicing(frames: np.ndarray) -> np.ndarray:
-    """Highest normalised autocorrelation at the lags of a voice's pitch, ``(frames,)``."""
-    centred = frames - frames.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 2 * _WINDOW, axis=1)
-    products = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : _PITCH_LAGS[1] + 1]
-    energy = np.cumsum(np.square(centred), axis=1)
-    lags = np.arange(_PITCH_LAGS[0], _PITCH_LAGS[1] + 1)
-    # Energy of the two stretches that a lag multiplies.
-    head = energy[:, _WINDOW - 1 - lags]
-    tail = energy[:, -1:] - energy[:, lags - 1]
-    voicing: np.ndarray = (products[:, lags] / np.sqrt(head * tail + 1e-12)).max(axis=1)
-    return voicing
+@lru_cache(maxsize=1)
+def _detector() -> SpeechDetector:
+    """The network of this process; it remembers nothing from sound to sound."""
+    return SpeechDetector()
 
 
 def _speech_level(samples: np.ndarray, num_frames: int, fps: float) -> np.ndarray:

@@ -114,7 +114,8 @@ def make_bad_clips(folder: Path) -> dict[str, str]:
         "no_sound": (short, None, "speech_fraction"),
         "shake": (shaken(wild), sound_of(WILD, 60), "head_speed"),
         "blur": (blurred(short, 4.0), speech, "sharpness"),
-        "still_with_music": (still("liveportrait_s9.jpg", 60), music(60), "mouth_motion"),
+        "still_with_music": (still("liveportrait_s9.jpg", 60), music(60), "speech_fraction"),
+        "still_with_speech": (still("liveportrait_s9.jpg", 60), speech[: 60 * 640], "mouth_motion"),
         "no_face": (still("../portraits_hard/cat.jpg", 60), speech, "face_tracked_fraction"),
     }
     for name, (frames, sound, _) in made.items():

@@ -164,7 +164,7 @@ def test_speech_is_speech_in_any_language(name: str) -> None:
     assert speech_fraction(0.03 * samples) > 0.6
 
 
-@pytest.mark.parametrize("kind", ["silence", "hiss", "hum", "chord", "none"])
+@pytest.mark.parametrize("kind", ["silence", "hiss", "hum", "music", "none"])
 def test_other_sound_is_no_speech(kind: str) -> None:
     times = np.arange(16000 * 4) / 16000
     random = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def test_other_sound_is_no_speech(kind: str) -> None:
         "silence": np.zeros(len(times)),
         "hiss": random.normal(0, 0.1, len(times)),
         "hum": 0.2 * np.sin(2 * np.pi * 100 * times),
-        "chord": 0.1 * sum(np.sin(2 * np.pi * pitch * times) for pitch in (220, 277, 330)),
+        "music": music(100),
         "none": np.zeros(0),
     }[kind]
     assert speech_fraction(samples.astype(np.float32)) < 0.05
