@@ -67,6 +67,8 @@ def judge(scores: Mapping[str, float], config: PreparationConfig, *, has_sound: 
         if value < limit if is_minimum else value > limit:
             need = "at least" if is_minimum else "at most"
             found.append(Failure(score=score, message=f"{score} is {value:.4g}, needs {need} {limit:g}"))
+    if not found and not scores.get("face_tracked_fraction"):  # whatever the limits, there is nothing to crop
+        found = [Failure(score="face_tracked_fraction", message="no face was seen")]
     return found
 
 

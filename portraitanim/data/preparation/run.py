@@ -198,9 +198,10 @@ def _scan_all(
     tasks = []
     for source in sources:
         scan = state.scan(source.name)
-        if scan is None or _is_stale(state, scan, source):
-            if scan is not None:
-                _forget_clips(state, scan)
+        if scan is not None and _is_replaced(scan, source):
+            _forget_clips(state, scan)
+            scan = None
+        if scan is None or (scan.has_sound and not state.sound(scan.name).is_file()):
             tasks.append(ScanTask(state=state, config=config, source=source))
         else:
             scans[source.name] = scan
@@ -293,11 +294,10 @@ def _passes_now(outcome: ClipOutcome, config: PreparationConfig) -> bool:
     return not judge(outcome.scores, config, has_sound=outcome.has_sound)
 
 
-def _is_stale(state: PreparationState, scan: SourceScan, source: SourceClip) -> bool:
-    """Whether the video was replaced, or its sound has gone missing."""
+def _is_replaced(scan: SourceScan, source: SourceClip) -> bool:
+    """Whether the video is another file than the one that was scanned."""
     assert source.video is not None
-    is_other = source.video.stat().st_size != scan.size_bytes
-    return is_other or (scan.has_sound and not state.sound(scan.name).is_file())
+    return source.video.stat().st_size != scan.size_bytes
 
 
 def _forget_clips(state: PreparationState, scan: SourceScan) -> None:

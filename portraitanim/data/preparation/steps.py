@@ -282,6 +282,8 @@ def _face_mesh() -> FaceMesh:
 
 def _raise_if_of_the_disk(error: BaseException) -> None:
     """Raise an error again that came of writing, not of the file that was read."""
+    if isinstance(error, MediaError) and str(error).startswith("Cannot write "):
+        raise error
     cause: BaseException | None = error
     while cause is not None:
         if getattr(cause, "errno", None) in _DISK_ERRORS or "No space left" in str(cause):

@@ -103,20 +103,19 @@ def make_bad_clips(folder: Path) -> dict[str, str]:
     Returns:
         Name of the video → the score for which it must be dropped; empty for what must be kept.
     """
-    speaker, speech = talking(SPEAKER, 125), sound_of(SPEAKER, 125)
-    short, other, wild = speaker[:60], talking(OTHER, 60), talking(WILD, 60)
+    speaker, speech = talking(SPEAKER, 125)[:104], sound_of(SPEAKER, 104)
+    short, other, wild = speaker[:52], talking(OTHER, 52), talking(WILD, 52)
     made: dict[str, tuple[np.ndarray, np.ndarray | None, str]] = {
         "good": (speaker, speech, ""),
         "good_again": (blurred(speaker, 0.7), speech, "copy_distance"),
         "late_sound": (speaker, late(speech, 6), "sync_offset_frames"),
         "two_faces": (np.concatenate([short, other], axis=3), speech, "second_face_share"),
         "silence": (short, np.zeros_like(speech), "speech_fraction"),
-        "no_sound": (short, None, "speech_fraction"),
-        "shake": (shaken(wild), sound_of(WILD, 60), "head_speed"),
+        "shake": (shaken(wild), sound_of(WILD, 52), "camera_speed"),
         "blur": (blurred(short, 4.0), speech, "sharpness"),
-        "still_with_music": (still("liveportrait_s9.jpg", 60), music(60), "speech_fraction"),
-        "still_with_speech": (still("liveportrait_s9.jpg", 60), speech[: 60 * 640], "mouth_motion"),
-        "no_face": (still("../portraits_hard/cat.jpg", 60), speech, "face_tracked_fraction"),
+        "still_with_music": (still("liveportrait_s9.jpg", 52), music(52), "speech_fraction"),
+        "still_with_speech": (still("liveportrait_s9.jpg", 52), speech[: 52 * 640], "mouth_motion"),
+        "no_face": (still("../portraits_hard/cat.jpg", 52), speech, "face_tracked_fraction"),
     }
     for name, (frames, sound, _) in made.items():
         save(folder / f"{name}.mp4", frames, sound)

@@ -88,6 +88,11 @@ def test_clip_without_sound_track_is_kept_only_where_sound_is_optional() -> None
     assert failed(silent, has_sound=False, config=load_preparation(None, {"sound": "optional"})) == []
 
 
+def test_clip_without_a_face_is_dropped_whatever_the_limits() -> None:
+    off = {"filters": {f.name: None for f in fields(FilterConfig)}}
+    assert failed({"face_tracked_fraction": 0.0}, config=load_preparation(None, off)) == ["face_tracked_fraction"]
+
+
 def test_limits_say_whether_they_are_minima() -> None:
     limits = limits_by_score(FilterConfig(min_face_px=99.0, max_yaw_degrees=None))
     assert limits["face_px"] == (99.0, True)

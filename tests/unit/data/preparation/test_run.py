@@ -40,7 +40,12 @@ SHORT = load_preparation(
     {
         "crop": {"size_px": 128},
         "scenes": {"max_seconds": 1.0},
-        "filters": {"min_face_px": 60.0, "min_seconds": 0.5, "min_sync_correlation": None},
+        "filters": {
+            "min_face_px": 60.0,
+            "min_seconds": 0.5,
+            "min_speech_fraction": None,
+            "min_sync_correlation": None,
+        },
     },
 )
 LISTS = ("manifest.jsonl", "rejected.jsonl", "dataset.json")
@@ -83,7 +88,7 @@ def unbroken(short_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     output = tmp_path_factory.mktemp("unbroken")
     summary = prepare(clips_of(short_videos), output, SHORT)
     assert summary is not None
-    assert (summary.num_candidates, summary.num_kept, summary.num_test_clips) == (6, 3, 2)
+    assert (summary.num_candidates, summary.num_kept, summary.num_test_clips) == (6, 4, 2)
     return output
 
 
@@ -263,6 +268,16 @@ def test_silent_videos_are_kept_where_sound_is_optional(short_videos: Path, tmp_
     records = list(read_manifest(tmp_path))
     assert records
     assert all(record.audio is None and "speech_fraction" not in record.scores for record in records)
+
+
+def test_lost_sound_is_taken_from_the_video_again(short_videos: Path, unbroken: Path, tmp_path: Path) -> None:
+    for path in (unbroken / "prep" / "sound").iterdir():
+        path.unlink()
+    before, clips = lists_of(unbroken), (unbroken / "clips").stat().st_mtime_ns
+    prepare(clips_of(short_videos), unbroken, SHORT)
+    assert lists_of(unbroken) == before
+    assert (unbroken / "clips").stat().st_mtime_ns == clips
+    assert any((unbroken / "prep" / "sound").iterdir())
 
 
 def test_replaced_video_is_done_anew(short_videos: Path, tmp_path: Path) -> None:
