@@ -71,7 +71,8 @@ def prep(
     views. Every limit can be set; what was measured, kept and dropped is in manifest.jsonl and rejected.jsonl.
     """
     from portraitanim.config.preparation import load_preparation
-    from portraitanim.data.preparation.run import Shard, merge_shards, prepare
+    from portraitanim.data.preparation.run import merge_shards, prepare
+    from portraitanim.data.preparation.shard import Shard
 
     _check_usage(raw, dataset, annotations, shard, merge, report, audio_encoder)
     changes = _overrides(assignments, size)

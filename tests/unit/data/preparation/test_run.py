@@ -21,7 +21,8 @@ from portraitanim.config.schema import to_dict
 from portraitanim.data.preparation import steps
 from portraitanim.data.preparation.listing import DatasetSummary, Reject, read_rejects
 from portraitanim.data.preparation.report import write_report
-from portraitanim.data.preparation.run import Shard, merge_shards, prepare, stored_config
+from portraitanim.data.preparation.run import merge_shards, prepare, stored_config
+from portraitanim.data.preparation.shard import Shard
 from portraitanim.data.preparation.sources import AnnotatedBox, SourceClip, VideoIndex, folder_clips
 from portraitanim.data.preparation.state import only_run
 from portraitanim.data.records import read_manifest
