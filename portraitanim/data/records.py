@@ -8,12 +8,14 @@ DATASET/
   clips/CLIP_ID/audio.flac     mono, 16 kHz, as long as the video to within one frame
   clips/CLIP_ID/face.safetensors
                                landmarks (frames, 478, 3) float32, pixels of the crop
-                               masks (3, height, width) uint8, pose, expression, lip, for all frames
+                               masks (3, rows, columns) uint8, pose, expression, lip, for all frames
                                identity (512,) float32, where an identity encoder was installed
   clips/CLIP_ID/audio-ENCODER.safetensors
-                               states (frames, layers, dim) of one audio encoder, at the video rate
+                               states (frames, layers, dim) of one audio encoder, float16, at the video rate, or at
+                               the rate_hz of the file's metadata (Whisper: 50)
   clips/CLIP_ID/latents.safetensors
                                latents (frames, channels, height / 8, width / 8) float16, scaled
+  prep/                        what a run of prep goes on from (`portraitanim.data.preparation.state`); may be deleted
 """
 
 from __future__ import annotations

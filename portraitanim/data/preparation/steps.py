@@ -1,0 +1,295 @@
+"""The two steps that worker processes do: scan a source for candidates, and make a clip of a candidate.
+
+Neither raises for a bad file: what is wrong with it becomes its outcome. A full disk is not the file's fault, and
+ends the run.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import soundfile
+
+from portraitanim.config.preparation import PreparationConfig
+from portraitanim.data.preparation.clip_analysis import ClipMeasures, measure_clip, sound_of_frames
+from portraitanim.data.preparation.clip_crop import stable_crop
+from portraitanim.data.preparation.clip_writing import sha256_of, work_folder, write_clip
+from portraitanim.data.preparation.filters import judge
+from portraitanim.data.preparation.motion_measures import mouth_openings
+from portraitanim.data.preparation.scenes import Candidate, SceneCutter
+from portraitanim.data.preparation.sources import SourceClip
+from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
+from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
+from portraitanim.errors import MediaError, PortraitAnimError
+from portraitanim.face.landmarks import FaceMesh
+from portraitanim.media.audio import iter_audio, to_mono
+from portraitanim.media.files import whole_file
+from portraitanim.media.video import iter_video, probe_video
+
+logger = logging.getLogger(__name__)
+
+_THUMB_PX = 128
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanTask:
+    """Scan one source."""
+
+    state: PreparationState
+    config: PreparationConfig
+    source: SourceClip
+
+    def __str__(self) -> str:
+        return str(self.source.video)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTask:
+    """Measure one candidate, and write it if it is good."""
+
+    state: PreparationState
+    config: PreparationConfig
+    source: SourceClip
+    scan: SourceScan
+    candidate: Candidate
+
+    @property
+    def clip_id(self) -> str:
+        """Name of the clip."""
+        return f"{self.source.name}-{self.candidate.index:04d}"
+
+    def __str__(self) -> str:
+        return f"{self.clip_id} of {self.source.video}"
+
+
+def scan_source(task: ScanTask) -> SourceScan:
+    """Find the candidates of a source, and keep its sound as one file that can be read anywhere at once."""
+    video = task.source.video
+    assert video is not None
+    size_bytes = 0
+    try:
+        size_bytes = video.stat().st_size
+        scan = _scanned(task, video, size_bytes)
+    except Exception as error:  # whatever a file can do: it must not end the run
+        _raise_if_of_the_disk(error)
+        scan = SourceScan(name=task.source.name, size_bytes=size_bytes, error=_reason(error))
+    task.state.save_scan(scan)
+    return scan
+
+
+def make_clip(task: ClipTask) -> ClipOutcome:
+    """Measure a candidate, and write its clip when it keeps the limits."""
+    try:
+        outcome = _made(task)
+    except Exception as error:  # as above
+        _raise_if_of_the_disk(error)
+        outcome = blank_outcome(task, _reason(error))
+    shutil.rmtree(work_folder(task.state.folder), ignore_errors=True)
+    task.state.save_outcome(outcome)
+    return outcome
+
+
+def blank_outcome(task: ClipTask, error: str) -> ClipOutcome:
+    """The outcome of a candidate that could not be measured."""
+    return ClipOutcome(
+        clip_id=task.clip_id,
+        source_name=task.source.name,
+        dataset=task.source.dataset,
+        identity=task.source.identity,
+        source=_source_record(task, task.candidate.start_frame, task.candidate.num_frames),
+        error=error,
+    )
+
+
+def _scanned(task: ScanTask, video: Path, size_bytes: int) -> SourceScan:
+    cutter = SceneCutter(task.config.fps, task.config.scenes)
+    for image in _frames(task.source, task.config.fps):
+        cutter.add(image)
+    return SourceScan(
+        name=task.source.name,
+        size_bytes=size_bytes,
+        sha256=sha256_of(video),
+        has_sound=_extract_sound(task.source, task.state.sound(task.source.name)),
+        candidates=tuple(cutter.candidates()),
+    )
+
+
+def _made(task: ClipTask) -> ClipOutcome:
+    config, candidate, source = task.config, task.candidate, task.source
+    samples = _sound(task) if task.scan.has_sound else None
+    measures = measure_clip(
+        _frames(source, config.fps, candidate.start_frame, candidate.num_frames),
+        candidate.num_frames,
+        samples,
+        config.fps,
+        _face_mesh(),
+        face_share=_face_share(task),
+    )
+    scores = {**measures.scores, "content_change": round(candidate.content_change, 5)}
+    outcome = ClipOutcome(
+        clip_id=task.clip_id,
+        source_name=source.name,
+        dataset=source.dataset,
+        identity=source.identity,
+        source=_source_record(task, candidate.start_frame, candidate.num_frames),
+        has_sound=samples is not None,
+        scores=scores,
+    )
+    _save_thumb(task, measures)
+    is_good = measures.track is not None and not judge(scores, config, has_sound=samples is not None)
+    return _written(task, measures, samples, outcome) if is_good else outcome
+
+
+def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None, outcome: ClipOutcome) -> ClipOutcome:
+    track, config = measures.track, task.config
+    assert track is not None
+    first, length = task.candidate.start_frame + track.start_frame, len(track)
+    crop = stable_crop(track.points, config.crop.size_px, measures.image_size, _face_share(task))
+    folder = task.state.root / "clips" / task.clip_id
+    picture_hash = write_clip(
+        folder,
+        work_folder(task.state.folder),
+        _frames(task.source, config.fps, first, length),
+        track.points,
+        None if samples is None else sound_of_frames(samples, track.start_frame, length, config.fps),
+        crop=crop,
+        fps=config.fps,
+        crf=config.crop.crf,
+    )
+    return ClipOutcome(
+        clip_id=outcome.clip_id,
+        source_name=outcome.source_name,
+        dataset=outcome.dataset,
+        identity=outcome.identity,
+        source={
+            **_source_record(task, first, length),
+            "crop": [round(float(value), 4) + 0.0 for value in crop.transform.ravel()],
+        },
+        is_written=True,
+        has_sound=outcome.has_sound,
+        scores=outcome.scores,
+        num_frames=length,
+        sha256={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+        picture_hash=picture_hash,
+        mouth=tuple(round(float(value), 4) for value in mouth_openings(track.points)),
+    )
+
+
+def _frames(
+    source: SourceClip, fps: float, start_frame: int = 0, num_frames: int | None = None
+) -> Iterator[np.ndarray]:
+    """Frames of a source at the dataset's rate, cropped to its box."""
+    assert source.video is not None
+    length = None if source.end_seconds is None else source.end_seconds - source.start_seconds
+    if num_frames is not None:
+        length = num_frames / fps
+    start = source.start_seconds + start_frame / fps
+    frames = iter_video(source.video, fps, start_seconds=start, duration_seconds=length)
+    for frame in islice(frames, num_frames):
+        if source.box is None:
+            yield frame.image
+        else:
+            box = source.box.in_picture(*frame.image.shape[1:])
+            yield np.ascontiguousarray(frame.image[:, box.top : box.bottom, box.left : box.right])
+
+
+def _extract_sound(source: SourceClip, path: Path) -> bool:
+    """Keep a source's sound as mono FLAC at 16 kHz; false where there is none at these times."""
+    assert source.video is not None
+    if not probe_video(source.video).has_audio:
+        return False
+    length = None if source.end_seconds is None else source.end_seconds - source.start_seconds
+    chunks = iter_audio(source.video, SAMPLE_RATE_HZ, 10.0, start_seconds=source.start_seconds, duration_seconds=length)
+    first = next(_until_the_end(chunks, source), None)
+    if first is None:
+        return False
+    with (
+        whole_file(path) as partial,
+        soundfile.SoundFile(partial, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as file,
+    ):
+        file.write(to_mono(first).samples[0])
+        for chunk in chunks:
+            file.write(to_mono(chunk).samples[0])
+    return True
+
+
+def _until_the_end(chunks: Iterator, source: SourceClip) -> Iterator:
+    try:
+        yield next(chunks)
+    except MediaError as error:
+        if source.start_seconds == 0:
+            raise
+        logger.warning("%s", error)  # the sound ends before this clip begins
+
+
+def _sound(task: ClipTask) -> np.ndarray:
+    """Sound of a candidate, float32, exactly as long as its frames."""
+    fps, candidate = task.config.fps, task.candidate
+    start, end = (
+        round(frame * SAMPLE_RATE_HZ / fps)
+        for frame in (candidate.start_frame, candidate.start_frame + candidate.num_frames)
+    )
+    with soundfile.SoundFile(task.state.sound(task.source.name)) as file:
+        file.seek(min(start, file.frames))
+        samples = file.read(end - start, dtype="float32")
+    return np.pad(samples, (0, end - start - len(samples)))
+
+
+def _source_record(task: ClipTask, start_frame: int, num_frames: int) -> dict[str, object]:
+    begin = task.source.start_seconds
+    return {
+        "dataset": task.source.dataset,
+        "name": task.source.name,
+        "path": task.source.path,
+        "start_seconds": round(begin + start_frame / task.config.fps, 4),
+        "end_seconds": round(begin + (start_frame + num_frames) / task.config.fps, 4),
+        "sha256": task.scan.sha256,
+    }
+
+
+def _face_share(task: ClipTask) -> float:
+    """Wanted side of the face in sides of the crop; HDTF's zoom takes the place of a crop that is not listed."""
+    zoom = task.source.face_zoom
+    return 1.0 / zoom if zoom is not None and zoom > 1 else task.config.crop.face_share
+
+
+def _save_thumb(task: ClipTask, measures: ClipMeasures) -> None:
+    image = measures.middle_frame.transpose(1, 2, 0)
+    scale = _THUMB_PX / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=cv2.INTER_AREA)
+    encoded, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    if encoded:
+        with whole_file(task.state.thumb(task.clip_id)) as partial:
+            partial.write_bytes(data.tobytes())
+
+
+@lru_cache(maxsize=1)
+def _face_mesh() -> FaceMesh:
+    """The models of this process; they remember nothing from picture to picture."""
+    return FaceMesh(thorough=False)
+
+
+def _raise_if_of_the_disk(error: BaseException) -> None:
+    """Raise an error again that came of writing, not of the file that was read."""
+    if isinstance(error, MediaError) and str(error).startswith("Cannot write "):
+        raise error
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in _DISK_ERRORS or "No space left" in str(cause):
+            raise error
+        cause = cause.__cause__
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, PortraitAnimError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,116 @@
+"""``portraitanim prep`` as a user meets it: output, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from portraitanim.cli.app import run
+from portraitanim.data.records import read_manifest
+from tests.unit.data.preparation.made_videos import SPEAKER, needs_media, save, sound_of, talking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+LOOSE = ("--size", "128", "--workers", "0", "--set", "filters.min_face_px=60", "--set", "filters.min_seconds=1")
+LOOSE = (*LOOSE, "--set", "filters.min_sync_correlation=null")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in this process."""
+
+    def call(*words: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as ended:
+            run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Outcome(code=int(ended.value.code or 0), out=captured.out, err=captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    save(folder / "RD_Radio1_000.mp4", talking(SPEAKER, 125)[:30], sound_of(SPEAKER, 30))
+    return folder
+
+
+@needs_media
+def test_folder_becomes_a_dataset_with_states_and_report(cli: Cli, raw: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = cli("prep", raw, "-o", tmp_path / "d", *LOOSE, "--audio-encoder", "log-mel", "--report", page)
+    assert (done.code, done.err) == (0, "Scanning videos …\nMeasuring clips …\nEncoding sound and identity …\n")
+    assert "1 of 1 clips kept" in done.out
+    assert f"dataset {tmp_path / 'd'}" in done.out
+    assert page.read_text().startswith("<!doctype html>")
+    (record,) = read_manifest(tmp_path / "d")
+    assert list(record.audio_states) == ["log-mel"]
+    assert all((tmp_path / "d" / path).is_file() for path in record.files())
+
+
+@needs_media
+def test_published_list_has_a_coverage_and_shards_merge(cli: Cli, raw: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "HDTF_dataset"
+    lists.mkdir()
+    (lists / "RD_annotion_time.txt").write_text("Radio1.mp4 00:00-00:10 00:20-00:30\nRadio2.mp4 00:00-00:10\n")
+    words = ("prep", raw, "-o", tmp_path / "d", *LOOSE, "--dataset", "hdtf", "--annotations", lists)
+    first, second = (cli(*words, "--shard", f"{index}/2") for index in (1, 2))
+    assert (first.code, second.code) == (0, 0)
+    assert "--merge" in first.out
+    merged = cli("prep", "--merge", "-o", tmp_path / "d", "--json")
+    report = json.loads(merged.out)
+    (row,) = report["coverage"]
+    assert (row["dataset"], row["num_listed"], row["num_found"], row["num_kept"]) == ("hdtf/RD", 3, 1, 1)
+    assert report["fingerprint"] == json.loads((tmp_path / "d" / "dataset.json").read_text())["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "Name at least one folder"),
+        (("RAW", "--dataset", "hdtf"), "--annotations and --dataset"),
+        (("RAW", "--annotations", "x"), "--annotations and --dataset"),
+        (("RAW", "--dataset", "vox"), "folder, hdtf, celebv"),
+        (("RAW", "--merge"), "--merge reads no videos"),
+        (("--merge", "--size", "256"), "settings of the shards"),
+        (("--merge",), "no finished shards"),
+        (("RAW", "--shard", "3/2"), "I from 1 to N"),
+        (("RAW", "--shard", "1/2", "--report", "x.html"), "--merge"),
+        (("RAW", "--set", "filters.max_yaw=3"), "max_yaw_degrees"),
+        (("RAW", "--size", "100"), "multiple of 8"),
+        (("RAW", "--audio-encoder", "wav2vec"), "wav2vec2-base-960h"),
+        (("RAW",), "No videos found"),
+        (("absent",), "does not exist"),
+    ],
+)
+def test_usage_that_makes_no_sense_is_one_line_and_exit_code_2(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = cli("prep", *(tmp_path / "empty" if word == "RAW" else word for word in words), "-o", tmp_path / "d")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.strip().count("\n") == 0
+
+
+def test_missing_encoder_weights_are_named_before_any_video_is_read(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTRAITANIM_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    done = cli("prep", tmp_path, "-o", tmp_path / "d", "--audio-encoder", "whisper-tiny")
+    assert done.code == 4
+    assert "portraitanim weights pull whisper-tiny" in done.err
+    assert not (tmp_path / "d").exists()
