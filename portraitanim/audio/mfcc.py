@@ -1,7 +1,7 @@
 """Mel-frequency cepstra as SyncNet reads them: those of the package python_speech_features, at its defaults.
 
-They are not the cepstra of speech recognizers: samples keep the scale of 16-bit integers, the window is rectangular, and
-the first coefficient is the frame's log energy (reference/metrics.md, section 6).
+They are not the cepstra of speech recognizers: samples keep the scale of 16-bit integers, the window is rectangular,
+and the first coefficient is the frame's log energy (reference/metrics.md, section 6).
 """
 
 from __future__ import annotations

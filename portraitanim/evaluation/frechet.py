@@ -161,8 +161,8 @@ def bootstrap_interval(
     for _ in range(num_resamples):
         ours = random.integers(len(first), size=len(first))
         theirs = ours if len(first) == len(second) else random.integers(len(second), size=len(second))
-        sides = ((first, ours), (second, theirs))
-        distances.append(frechet_distance(*(statistics_of(np.concatenate([c[i] for i in which])) for c, which in sides)))
+        drawn = (np.concatenate([clips[i] for i in which]) for clips, which in ((first, ours), (second, theirs)))
+        distances.append(frechet_distance(*map(statistics_of, drawn)))
     tail = (100 - _BOOTSTRAP_PERCENT) / 2
     low, high = np.percentile(distances, [tail, 100 - tail]) - np.mean(distances) + distance
     return BootstrapInterval(

@@ -99,9 +99,12 @@ class I3D(nn.Module):
         Returns:
             ``(batch, 400)``.
         """
-        pooled = F.avg_pool3d(self.features(clips), (self._pool_frames, 7, 7), stride=1)
-        scores = self.logits(pooled)
-        return scores.mean(dim=(2, 3, 4))
+        return self.scores(self.features(clips))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Mean class scores ``(batch, 400)`` of the last block's output."""
+        pooled = F.avg_pool3d(features, (self._pool_frames, 7, 7), stride=1)
+        return self.logits(pooled).mean(dim=(2, 3, 4))
 
     def features(self, clips: Tensor) -> Tensor:
         """The last block's output ``(batch, 1024, frames / 8, 7, 7)``."""

@@ -1,7 +1,7 @@
 """Inception-v3 of TensorFlow's 2015-12-05 graph, whose 2048 pooled features FID compares.
 
-It differs from later Inceptions: pooling branches average without the padding, the last block's takes the maximum, there
-is no auxiliary head (reference/metrics.md, section 2). Parameters have their published names.
+It differs from later Inceptions: pooling branches average without the padding, the last block's takes the maximum,
+there is no auxiliary head (reference/metrics.md, section 2). Parameters have their published names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _Paths = tuple[tuple[str, ...], ...]
 class _NormedConv(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, channels: int, features: int, kernel: _Kernel, stride: int, padding: int | tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, features: int, kernel: _Kernel, stride: int, padding: int | tuple[int, int]
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, features, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(features, eps=_BATCH_NORM_EPS)

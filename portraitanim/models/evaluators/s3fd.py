@@ -32,8 +32,12 @@ _SOURCES = (256, 512, 512, 1024, 512, 256)
 
 
 class RawDetections(NamedTuple):
-    """What the network gives for a batch: offsets ``(b, n, 4)``, scores of (background, face) ``(b, n, 2)``, and the
-    boxes that the offsets refer to, centre and size in shares of the picture, ``(n, 4)``.
+    """What the network gives for a batch.
+
+    Attributes:
+        offsets: ``(batch, boxes, 4)``, of centre and size.
+        scores: of background and face, ``(batch, boxes, 2)``.
+        priors: what the offsets refer to: centre and size in shares of the picture, ``(boxes, 4)``.
     """
 
     offsets: Tensor
