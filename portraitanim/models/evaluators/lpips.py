@@ -28,7 +28,7 @@ _NORM_EPS = 1e-10
 class _Conv(NamedTuple):
     """A convolution of the trunk; ``pool`` before it, ``tap`` after its ReLU."""
 
-    index: int
+    number: int
     channels: int
     features: int
     kernel: int = 3
@@ -76,7 +76,7 @@ class Lpips(nn.Module):
         super().__init__()
         self._convs = _TRUNKS[trunk]
         self.features = nn.ModuleDict(
-            {str(c.index): nn.Conv2d(c.channels, c.features, c.kernel, c.stride, c.padding) for c in self._convs}
+            {str(c.number): nn.Conv2d(c.channels, c.features, c.kernel, c.stride, c.padding) for c in self._convs}
         )
         for number, features in enumerate(c.features for c in self._convs if c.tap):
             # Published under "model.1": a dropout stands before it in training.
@@ -108,7 +108,7 @@ class Lpips(nn.Module):
         for conv in self._convs:
             if conv.pool:
                 x = F.max_pool2d(x, conv.pool, stride=2)
-            x = F.relu(self.features[str(conv.index)](x))
+            x = F.relu(self.features[str(conv.number)](x))
             if conv.tap:
                 # The root is not differentiable at 0, hence no eps inside as in F.normalize: as published.
                 taps.append(x / (x.pow(2).sum(dim=1, keepdim=True).sqrt() + _NORM_EPS))
