@@ -37,6 +37,11 @@ class SyncScore:
     offset_frames: int
     num_windows: int
 
+    @property
+    def is_biased(self) -> bool:
+        """Whether the padding has a large part in the values."""
+        return self.num_windows < MIN_UNBIASED_WINDOWS
+
 
 def num_windows(num_frames: int, num_samples: int) -> int:
     """Windows that SyncNet's evaluation looks at; at 25 frames per second and 16 kHz.
