@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from portraitanim.cli.console import console
+from portraitanim.cli.evaluation_runs import (
+    end_with_exit_code,
+    held_out,
+    installed_weights,
+    name_of,
+    paired,
+    reanimated,
+    refuse_with,
+    run_sweep_file,
+    show,
+    show_reports,
+)
 from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
-    from portraitanim.evaluation.clips import ClipPair
     from portraitanim.evaluation.protocol import EvaluationProtocol
-    from portraitanim.evaluation.report import EvaluationReport
-    from portraitanim.evaluation.tables import Table
-
-INCOMPLETE, CLIPS_FAILED = 4, 6
-"""Exit codes of a run whose result was written: metrics left out for want of weights; clips that failed."""
 
 _WHAT, _HOW, _OUTPUT = "What is compared", "How it is measured", "Output"
 
@@ -28,10 +33,17 @@ HELP = """Measure generated videos against true ones, with the metrics of the pa
 
   portraitanim eval --pairs pairs.csv --metrics ssim,lmd_mouth,mouth_correlation
 
+  portraitanim eval --root DATASET --weights tiny
+
+  portraitanim eval --root DATASET --sweep hallo-figure11
+
   portraitanim eval --table run1 --table run2 --format latex
 
-Videos of two folders belong together by their names. Metrics whose weights are not installed are left out by name; the
-result is written all the same, and the exit code is 4. It is 6 when clips could not be measured."""
+Videos of two folders belong together by their names. With --root, the test clips of a prepared dataset are animated
+from their own first frame and sound, and held against themselves.
+
+Metrics whose weights are not installed are left out by name; the result is written all the same, and the exit code is
+4. It is 6 when clips could not be measured."""
 
 
 def evaluate(
@@ -43,6 +55,28 @@ def evaluate(
         Path | None,
         typer.Option(help="CSV or JSONL with generated, true, and name, audio.", rich_help_panel=_WHAT),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="A prepared dataset, whose test clips are animated first.", rich_help_panel=_WHAT),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Its name in tables, such as hdtf, celebv or wild.", rich_help_panel=_WHAT),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="What animates: as for `animate`.", rich_help_panel=_WHAT)] = None,
+    animate: Annotated[
+        list[str] | None,
+        typer.Option("--animate", metavar="KEY=VALUE", help="An option of `animate`.", rich_help_panel=_WHAT),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="Animate the test clips in many ways: a YAML file, or a name.", rich_help_panel=_WHAT),
+    ] = None,
+    run_weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW=WEIGHTS", help="Weights for a row of the sweep.", rich_help_panel=_WHAT),
+    ] = None,
+    max_clips: Annotated[int | None, typer.Option(help="Test clips to take.", rich_help_panel=_WHAT)] = None,
     metrics: Annotated[
         str, typer.Option(help="all, or names with commas; see --list-metrics.", rich_help_panel=_HOW)
     ] = "all",
@@ -98,7 +132,7 @@ def evaluate(
         return
     chosen = None if metrics == "all" else _names(metrics)
     if table:
-        _show_reports(table, chosen, form, intervals, as_json)
+        show_reports(table, chosen, form, intervals, as_json)
         return
     protocol = _protocol(
         {
@@ -112,50 +146,39 @@ def evaluate(
         },
         assignments or [],
     )
-    found, notes, name = _pairs(generated, real, pairs)
-    from portraitanim.checkpoints.store import installed
+    machine: dict[str, Any] = {"device": device, "num_workers": workers}
+    if sweep is not None:
+        refuse_with("--sweep", generated=generated, real=real, pairs=pairs)
+        run_sweep_file(
+            sweep, held_out(root, max_clips), output, weights, run_weights or [], protocol, machine, form, as_json
+        )
+        return
+    folder = output or Path(f"evaluation-{title or dataset or name_of(generated, pairs, root)}")
+    if root is not None:
+        refuse_with("--root", generated=generated, real=real, pairs=pairs)
+        found, notes, protocol = reanimated(root, max_clips, weights, animate or [], folder, protocol, device)
+        folder = folder / "result"
+    else:
+        found, notes = paired(generated, real, pairs)
     from portraitanim.evaluation.runner import evaluate as run
 
-    needed = {weights for metric in protocol.metrics for weights in protocol.weights_of(metric)}
     report = run(
         found,
         protocol,
-        output or Path(f"evaluation-{title or name}"),
-        title=title or name,
-        weights={weights: folder for weights in sorted(needed) if (folder := installed(weights)) is not None},
-        device=device,
-        num_workers=workers,
+        folder,
+        title=title or dataset or name_of(generated, pairs, root),
+        weights=installed_weights(protocol),
         resume=resume,
         overwrite=overwrite,
         notes=notes,
         progress=console.progress(),
+        **machine,
     )
     for note in notes:
         console.note(note)
-    _show([report], chosen, form, intervals, as_json)
+    show([report], chosen, form, intervals, as_json)
     console.note(f"Values of each clip, and a page to look at: {report.output}")
     end_with_exit_code([report])
-
-
-def end_with_exit_code(reports: Sequence[EvaluationReport]) -> None:
-    """Say in the exit code that something is missing from what was written.
-
-    Raises:
-        typer.Exit: with `INCOMPLETE` or `CLIPS_FAILED`.
-    """
-    missing = {left_out.metric: left_out for report in reports for left_out in report.left_out}
-    failed = sum(report.num_failed for report in reports)
-    if failed:
-        console.error(f"{failed} clips could not be measured; {reports[0].output}/clips.jsonl says why.")
-    if missing:
-        commands = " ".join(dict.fromkeys(left_out.command.split()[-1] for left_out in missing.values()))
-        console.error(
-            f"The table is incomplete: {', '.join(missing)} could not be measured. "
-            f"Run: portraitanim weights pull {commands}"
-        )
-        raise typer.Exit(INCOMPLETE)
-    if failed:
-        raise typer.Exit(CLIPS_FAILED)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -174,19 +197,6 @@ def _protocol(given: dict[str, Any], assignments: list[str]) -> EvaluationProtoc
     return EvaluationProtocol.from_dict(values)
 
 
-def _pairs(generated: Path | None, real: Path | None, pairs: Path | None) -> tuple[list[ClipPair], list[str], str]:
-    from portraitanim.evaluation.clips import pair_folders, read_pairs
-
-    if pairs is not None:
-        if generated is not None or real is not None:
-            raise InputError("--pairs names both sides: leave out GENERATED and REAL.")
-        return read_pairs(pairs), [], pairs.stem
-    if generated is None or real is None:
-        raise InputError("Two folders are needed: portraitanim eval GENERATED REAL, or --pairs, or --table.")
-    found, notes = pair_folders(generated, real)
-    return found, notes, generated.resolve().stem
-
-
 def _list_metrics(as_json: bool) -> None:
     from dataclasses import asdict
 
@@ -200,42 +210,3 @@ def _list_metrics(as_json: bool) -> None:
         for metric in METRICS.values()
     ]
     console.table(("name", "in tables", "needs", "what it is"), rows)
-
-
-def _show_reports(
-    paths: Sequence[Path], metrics: tuple[str, ...] | None, form: str, intervals: bool, as_json: bool
-) -> None:
-    from portraitanim.evaluation.report import read_report
-
-    _show([read_report(path) for path in paths], metrics, form, intervals, as_json)
-
-
-def _show(
-    reports: Sequence[EvaluationReport], metrics: tuple[str, ...] | None, form: str, intervals: bool, as_json: bool
-) -> None:
-    if as_json:
-        dicts = [report.to_dict() for report in reports]
-        console.json(dicts[0] if len(dicts) == 1 else dicts)
-        return
-    from portraitanim.evaluation.tables import build_table, render
-
-    built = build_table(reports, metrics, intervals=intervals)
-    if form != "terminal":
-        console.result(render(built, form).rstrip("\n"))
-    else:
-        _show_on_terminal(built)
-
-
-def _show_on_terminal(table: Table) -> None:
-    """Metrics as rows: a terminal is narrower than a page, and most tables have more metrics than runs."""
-    rows = [
-        (heading, *(f"{row[number].text}{' *' if row[number].is_best else ''}" for row in table.rows))
-        for number, heading in enumerate(table.columns[1:])
-    ]
-    console.table(("metric", *table.names), rows)
-    if any(cell.is_best for row in table.rows for cell in row):
-        console.note("* best of its row")
-    for note in table.notes:
-        console.note(note)
-    if not table.is_comparable:
-        console.error("NOT COMPARABLE: these results were not measured alike, see above.")
