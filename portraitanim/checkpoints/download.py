@@ -1,4 +1,4 @@
-"""Installing weights from the hub or their publishers: what is there already is not downloaded again. No torch until used."""
+"""Installing weights from the hub or their publishers; what is there already stays. No torch until used."""
 
 from __future__ import annotations
 
