@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from portraitanim.config.animation import AnimationOptions
+from portraitanim.config.schema import to_dict
 from portraitanim.config.sweep import Drive
 from portraitanim.data.records import read_manifest
 from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.evaluation.clips import ClipPair
+from portraitanim.media.files import whole_file
 from portraitanim.media.image import save_image
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.pipelines.animator import Animator, OutputOptions
 from portraitanim.progress import ProgressReporter, SilentProgress
 
 logger = logging.getLogger(__name__)
+
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ def reanimate(
     drive: Drive = "audio",
     progress: ProgressReporter | None = None,
 ) -> tuple[list[ClipPair], list[str]]:
-    """Make one video per clip; those that are there already are kept.
+    """Make one video per clip; those that were made the same way before are kept.
 
     Args:
         animator: the weights.
@@ -86,8 +91,9 @@ def reanimate(
         The pairs that were made, and a sentence for each clip that was not.
 
     Raises:
-        InputError: not one could be made.
+        InputError: not one could be made, or the folder holds videos that were made otherwise.
     """
+    _require_same_settings(output, animator, options, drive)
     pairs, notes = [], []
     with (progress or SilentProgress()).task("Animating clips", len(clips)) as task:
         for clip in clips:
@@ -103,6 +109,27 @@ def reanimate(
     if not pairs:
         raise InputError(f"None of the {len(clips)} clips could be animated; the first: {notes[0]}")
     return pairs, notes
+
+
+def _require_same_settings(output: Path, animator: Animator, options: AnimationOptions, drive: Drive) -> None:
+    settings = {
+        "weights": animator.parts.fingerprint or animator.parts.name,
+        "drive": drive,
+        "options": to_dict(options),
+    }
+    path = output / _SETTINGS
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            before = None
+        if before != json.loads(json.dumps(settings)):
+            raise InputError(
+                f"{output} holds videos that were made with other weights or options. "
+                "Remove it, or use another --output."
+            )
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _animate(animator: Animator, clip: HeldOutClip, made: Path, options: AnimationOptions, drive: Drive) -> None:

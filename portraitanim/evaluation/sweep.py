@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portraitanim.config.sweep import SweepConfig, SweepRun
+from portraitanim.config.sweep import SweepConfig
 from portraitanim.errors import InputError
 from portraitanim.evaluation.catalogue import METRICS
 from portraitanim.evaluation.protocol import EvaluationProtocol
@@ -20,7 +19,7 @@ from portraitanim.pipelines.animator import Animator
 from portraitanim.progress import ProgressReporter, SilentProgress
 
 TABLE_FILE = "table.md"
-_VIDEOS, _RESULT, _SETTINGS = "videos", "result", "settings.json"
+_VIDEOS, _RESULT = "videos", "result"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,6 @@ def run_sweep(
                 opened[key] = open_animator(*key)
             animator = opened[key]
             folder = output / run.folder_name
-            _require_settings(folder, config, run, animator, clips)
             pairs, notes = reanimate(
                 animator, clips, folder / _VIDEOS, config.options_of(run), drive=run.drive, progress=reporter
             )
@@ -118,28 +116,6 @@ def run_sweep(
             task.advance()
     table = _write_table(config, reports, left_out, output)
     return SweepResult(reports=tuple(reports), left_out=left_out, table=table, plots=_plots(config, reports, output))
-
-
-def _require_settings(
-    folder: Path, config: SweepConfig, run: SweepRun, animator: Animator, clips: Sequence[HeldOutClip]
-) -> None:
-    """Note what a row's videos were made with, and refuse to mix videos that were made otherwise."""
-    settings = {
-        "weights": animator.parts.fingerprint or animator.parts.name,
-        "drive": run.drive,
-        "options": {**config.options, **run.options},
-        "clips": [clip.name for clip in clips],
-    }
-    path = folder / _SETTINGS
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            before = None
-        if before != json.loads(json.dumps(settings)):
-            raise InputError(f"{folder} holds videos of other settings. Use another --output, or remove it.")
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_table(

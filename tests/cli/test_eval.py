@@ -12,6 +12,8 @@ import pytest
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE
 from portraitanim.cli.app import run
 from portraitanim.media.video_writer import VideoWriter
+from tests.small_dataset import write_dataset
+from tests.small_weights import SIZE_PX, small_weights
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -114,3 +116,26 @@ def test_metrics_are_listed_with_what_they_need(cli: Cli) -> None:
     assert any(line.startswith("fid ") and "inception-2015" in line for line in out.splitlines())
     listed = json.loads(cli("--list-metrics", "--json")[1])
     assert {"name", "label", "about"} <= listed[0].keys()
+
+
+def test_held_out_clips_are_animated_and_held_against_themselves(cli: Cli, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data")
+    small_weights(tmp_path / "small")
+    words = ("--root", "data", "--weights", "small", "--dataset", "tiny set", "--metrics", "ssim", "--device", "cpu")
+    quick = ("--animate", "drift_guard=false", "--animate", "idle_motion=false")
+    code, out, err = cli(*words, *quick, "--json", "-o", "run")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["title"] == "tiny set"
+    assert report["fingerprint"]["num_clips"] == 1
+    assert report["fingerprint"]["protocol"]["size_px"] == SIZE_PX
+    assert 0 < report["metrics"]["ssim"]["value"] < 0.9
+    assert (tmp_path / "run" / "videos" / "unseen.mp4").is_file()
+
+
+def test_a_sweep_without_the_weights_of_any_row_says_what_each_needs(cli: Cli, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data")
+    code, _, err = cli("--root", "data", "--sweep", "hallo-table5")
+    assert code == 2
+    assert "zero convolution needs a network as published" in err
+    assert "--root" in cli("--sweep", "hallo-table4")[2]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from portraitanim.checkpoints.animators import open_animator
+from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.schema import from_dict
 from portraitanim.config.sweep import SweepConfig, load_sweep, sweep_names
-from portraitanim.data.records import ClipRecord, write_manifest
+from portraitanim.data.records import write_manifest
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.evaluation.catalogue import chosen_metrics
 from portraitanim.evaluation.protocol import EvaluationProtocol
-from portraitanim.evaluation.reanimation import held_out_clips
+from portraitanim.evaluation.reanimation import held_out_clips, reanimate
 from portraitanim.evaluation.sweep import run_sweep
-from portraitanim.media.image import load_image, resize_image
-from portraitanim.media.video_writer import VideoWriter
-from tests.examples import PORTRAIT, SPEECH
+from portraitanim.media.image import load_image
+from tests.small_dataset import write_dataset
 from tests.small_weights import SIZE_PX, small_weights
 
 
@@ -63,22 +62,7 @@ def test_an_unknown_sweep_names_the_known_ones(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared dataset of one test clip, half a second of the example portrait, and a clip for training."""
-    root = tmp_path_factory.mktemp("dataset")
-    side = 128
-    portrait = resize_image(load_image(PORTRAIT)[:, :400, :400], side, side)
-    records = []
-    for name, split in (("seen", "train"), ("unseen", "test")):
-        folder = root / "clips" / name
-        folder.mkdir(parents=True)
-        with VideoWriter(folder / "video.mp4", 25, audio=SPEECH) as writer:
-            for number in range(12):
-                writer.write(np.roll(portrait, number // 4, axis=2))
-        paths = {"video": f"clips/{name}/video.mp4", "face": f"clips/{name}/face.safetensors"}
-        records.append(
-            ClipRecord(clip_id=name, identity=name, split=split, num_frames=12, fps=25, size_px=side, **paths)
-        )
-    write_manifest(root, records)
-    return root
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 def test_only_clips_of_the_test_split_are_taken(dataset: Path, tmp_path: Path) -> None:
@@ -134,5 +118,12 @@ def test_a_sweep_animates_measures_and_draws(dataset: Path, tmp_path: Path) -> N
     assert load_image(result.plots[0]).shape[0] == 3
     before = (tmp_path / "sweep" / "lip_weight=0.0" / "videos" / "unseen.mp4").stat().st_mtime_ns
     again = run()
+    with pytest.raises(InputError, match="other weights or options"):
+        reanimate(
+            open_weights(None, False),
+            held_out_clips(dataset),
+            tmp_path / "sweep" / "lip_weight=0.0" / "videos",
+            AnimationOptions(seed=2),
+        )
     assert (tmp_path / "sweep" / "lip_weight=0.0" / "videos" / "unseen.mp4").stat().st_mtime_ns == before
     assert [report.metrics for report in again.reports] == [report.metrics for report in result.reports]
