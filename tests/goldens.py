@@ -29,7 +29,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tests.weight_recipes import hallo_recipe, hash_input, hash_recipe, whisper_encoder_shapes, whisper_recipe
+from tests.weight_recipes import (
+    hallo_recipe,
+    hash_input,
+    hash_recipe,
+    metric_recipe,
+    whisper_encoder_shapes,
+    whisper_recipe,
+)
 
 __all__ = [
     "COMPACT_ROOT",
@@ -43,6 +50,8 @@ __all__ = [
     "is_compact",
     "load",
     "load_json",
+    "metric_shapes",
+    "metric_weights",
     "read_keys",
     "require",
     "small_weights",
@@ -50,7 +59,7 @@ __all__ = [
     "whisper_weights",
 ]
 
-SYSTEMS = ("hallo", "echomimic")
+SYSTEMS = ("hallo", "echomimic", "metrics")
 COMPACT_ROOT = Path(__file__).parent / "parity" / "data"
 
 _READ: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -93,7 +102,7 @@ class Golden(Mapping[str, Any]):
     only and mark nothing as read.
 
     Args:
-        system: ``hallo`` or ``echomimic``.
+        system: one of `SYSTEMS`.
         filename: name inside the system's folder, such as ``audio/g_audio.safetensors``.
         folder: another folder than `golden_folder` gives.
     """
@@ -167,6 +176,18 @@ def whisper_weights(size: str = "small") -> dict[str, Tensor]:
         shapes = {key.removeprefix("encoder."): shape for key, shape in keys.items() if key.startswith("encoder.")}
     # The hash reads the names of the whole model, in which the encoder is a part.
     return whisper_recipe(facts[f"hash_prefix_{size}"] + "encoder.", shapes)
+
+
+def metric_shapes(tag: str) -> dict[str, list[int]]:
+    """Published keys and shapes of an evaluation network: inception, i3d, syncnet, deep3d or s3fd."""
+    content = load_json("metrics", "syncnet.json" if tag == "syncnet" else f"{tag}_keys.json")
+    return content["shapes"]
+
+
+def metric_weights(tag: str) -> dict[str, Tensor]:
+    """Weights of an evaluation network under its published keys: the recipe's, with statistics of batch norms."""
+    weights = metric_recipe(tag, metric_shapes(tag))
+    return weights if tag == "s3fd" else weights | load("metrics", f"bn_{tag}.safetensors")
 
 
 def all_files(system: str) -> list[str]:

@@ -1,11 +1,12 @@
-"""The two recipes that give the random weights of the goldens bit for bit, so that they need not be stored.
+"""The three recipes that give the random weights of the goldens bit for bit, so that they need not be stored.
 
 Source: the READMEs of the golden folders. Hallo's draws from a seeded generator, key after key; EchoMimic's hashes the
-name of each tensor, so that any tensor can be made alone.
+name of each tensor, so that any tensor can be made alone; that of the evaluation networks seeds by the name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,3 +116,20 @@ def _hash_uniform(name: str, count: int) -> np.ndarray:
         np.multiply(h, np.float32(2**-23), out=values[begin : begin + size], casting="unsafe")
     values -= np.float32(1)
     return values
+
+
+def metric_recipe(tag: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Weights of an evaluation network: each tensor is seeded by the sha256 of ``tag:key``, in any order."""
+    return {key: _metric_tensor(tag, key, tuple(shape)) for key, shape in shapes.items()}
+
+
+def _metric_tensor(tag: str, key: str, shape: tuple[int, ...]) -> Tensor:
+    if key.endswith("num_batches_tracked"):
+        return torch.tensor(1)
+    seed = int.from_bytes(hashlib.sha256(f"{tag}:{key}".encode()).digest()[:4], "little")
+    draw = np.random.RandomState(seed).standard_normal(math.prod(shape)).reshape(shape)
+    if len(shape) >= 2:
+        draw *= math.sqrt(2 / math.prod(shape[1:]))
+    else:
+        draw = 1 + 0.1 * draw if key.endswith(".weight") else 0.05 * draw
+    return torch.from_numpy(draw.astype(np.float32))

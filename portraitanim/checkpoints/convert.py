@@ -13,6 +13,7 @@ from torch import Tensor
 
 from portraitanim.checkpoints.audio_parts import read_audio_encoder
 from portraitanim.checkpoints.component import Component, shapes_of
+from portraitanim.checkpoints.evaluators import EVALUATORS, read_evaluator
 from portraitanim.checkpoints.folder_swap import written_whole
 from portraitanim.checkpoints.key_table import translate
 from portraitanim.checkpoints.keys import AUTOENCODER_KEYS
@@ -186,6 +187,8 @@ def _label(files: tuple[Path, ...], part: Part) -> str:
 
 
 def _single_component(system: str, preset: str | Preset | None, folder: PublishedFolder) -> Component:
+    if system in EVALUATORS:
+        return read_evaluator(system, folder)
     if system == _AUTOENCODER:
         path = _autoencoder_file(folder)
         if path is None:

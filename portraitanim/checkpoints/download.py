@@ -1,4 +1,4 @@
-"""Installing weights from the Hugging Face hub: what is there already is not downloaded again. No torch until used."""
+"""Installing weights from the hub or their publishers; what is there already stays. No torch until used."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from portraitanim.checkpoints.file_download import download_file
 from portraitanim.checkpoints.folder_swap import written_whole
-from portraitanim.checkpoints.manifest import record_file, sha256_of, write_manifest
+from portraitanim.checkpoints.manifest import git_sha1_of, record_file, sha256_of, write_manifest
 from portraitanim.checkpoints.registry import REGISTRY, WeightsEntry, find_entry
 from portraitanim.checkpoints.store import folder_of, installed
 from portraitanim.errors import CheckpointError, DamagedWeightsError, NetworkUnavailableError, PortraitAnimError
@@ -60,12 +61,13 @@ def pull(
     if installed(name) is not None and not overwrite:
         return target
     reporter = progress or SilentProgress()
-    files = [_download(entry, path, reporter) for path in entry.files]
+    get = _download if entry.repo_id else download_file
+    files = [get(entry, path, reporter) for path in entry.files]
     for published, file in zip(entry.files, files, strict=True):
         _check_sha256(entry, published, file)
     # The hub's cache keeps a repository's files under one folder per commit, laid out as in the repository.
     snapshot = Path(str(files[0]).removesuffix(entry.files[0]))
-    origin = f"{entry.repo_id}@{snapshot.name}"
+    origin = f"{entry.repo_id}@{snapshot.name}" if entry.repo_id else ", ".join(entry.urls.values())
     if not entry.converts:
         _copy(entry, files, target, overwrite, origin)
         return target
@@ -75,6 +77,8 @@ def pull(
         convert(name, snapshot, target, dtype=dtype, overwrite=overwrite, progress=reporter, origin=origin)
     except CheckpointError as error:
         raise DamagedWeightsError(f"The download of {name} cannot be used: {error}") from None
+    if not entry.repo_id:  # unlike the hub's cache, nobody else uses these
+        shutil.rmtree(snapshot)
     return target
 
 
@@ -145,11 +149,18 @@ def _is_offline() -> bool:
 
 
 def _check_sha256(entry: WeightsEntry, published: str, file: Path) -> None:
-    expected = entry.sha256.get(published)
-    if expected is not None and sha256_of(file) != expected:
+    for expected, actual in (
+        (entry.sha256.get(published), sha256_of),
+        (entry.git_sha1.get(published), git_sha1_of),
+    ):
+        if expected is None or actual(file).startswith(expected):
+            continue
+        if not entry.repo_id:
+            file.unlink(missing_ok=True)
         raise DamagedWeightsError(
-            f"{published} of {entry.repo_id} has other bytes than this version knows (sha256 {expected[:12]}…). "
-            "It is damaged or was replaced: remove it from the hub's cache and try again."
+            f"{published} of {entry.repo_id or entry.page} has other bytes than this version knows "
+            f"({expected[:12]}…). It is damaged or was replaced: remove it from the hub's cache, where it is there, "
+            "and try again."
         )
 
 
@@ -168,7 +179,7 @@ def licence_notes(names: list[str]) -> list[str]:
         if entry.commercial_use == "no":
             notes.append(f"Licence of {entry.name}: {entry.licence}.")
         elif entry.commercial_use == "unknown":
-            notes.append(f"Licence of {entry.name}: {entry.licence}; read https://huggingface.co/{entry.repo_id}")
+            notes.append(f"Licence of {entry.name}: {entry.licence}; read {entry.page}")
     return notes
 
 

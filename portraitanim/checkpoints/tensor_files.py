@@ -17,11 +17,11 @@ from torch import Tensor
 
 from portraitanim.errors import CheckpointError
 
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".model")
 """File names that are read as files of ``torch.save``."""
 
 # Files with weights beside other things keep them under one of these.
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict")
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "net_recon")
 _SAFETENSORS_DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",

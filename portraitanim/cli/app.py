@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import animate, prep, weights
+from portraitanim.cli import animate, evaluate, prep, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 app.command("animate", help=animate.HELP)(animate.animate)
+app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(weights.app, name="weights")
 app.command("prep")(prep.prep)
 

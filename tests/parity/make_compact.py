@@ -1,8 +1,8 @@
 """Write the compact copy of the goldens that the repository carries: ``python -m tests.parity.make_compact``.
 
-The full goldens are some 24 MB; a clone without them must still prove each network, the scheduler tables, one pipeline
-run of each system, the masks and the audio features. File names stay; files hold fewer tensors; a test that asks for
-one of the others is skipped by name.
+The full goldens are some 41 MB; a clone without them must still prove each network, the scheduler tables, one pipeline
+run of each system, the masks, the audio features, and how features are compared. File names stay; files hold fewer
+tensors; a test that asks for one of the others is skipped by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from tests.goldens import COMPACT_ROOT, Golden, all_files, golden_folder, is_compact
+from tests.goldens import COMPACT_ROOT, SYSTEMS, Golden, all_files, golden_folder, is_compact
 
 # Per file: which tensors are kept; None keeps the file as it is. Files that are not named are left out.
 KEEP: dict[str, str | None] = {
@@ -60,6 +60,18 @@ KEEP: dict[str, str | None] = {
     "echomimic/motion/face_crop.json": None,
     "echomimic/motion/pose_pkl.npz": None,
     "echomimic/motion/landmark_maps.npz": r"pkl.*",
+    "metrics/frechet_expected.json": None,
+    "metrics/frechet_inputs.safetensors": r"(n2_n2_d5|n120_n90_d16|same_d32)\..*",
+    "metrics/syncnet.json": None,
+    "metrics/syncnet_clip.npz": r"audio_i16",
+    "metrics/syncnet_crop.npz": r"bbox|s|x|y|rect_pad_y0_y1_x0_x1",
+    "metrics/syncnet_expected.safetensors": r"mfcc",
+    "metrics/inception_keys.json": None,
+    "metrics/i3d_keys.json": None,
+    "metrics/s3fd_keys.json": None,
+    "metrics/deep3d_keys.json": None,
+    "metrics/deep3d_inputs.npz": r"pts5",
+    "metrics/deep3d_expected.safetensors": r"lm3d_5|trans_params",
 }
 
 _SHORT_CLIP_SAMPLES = 2 * 16000 + 333  # as audio_facts.json says
@@ -67,10 +79,10 @@ _SHORT_CLIP_SAMPLES = 2 * 16000 + 333  # as audio_facts.json says
 
 def main() -> None:
     """Write ``tests/parity/data`` anew."""
-    if is_compact("hallo") or is_compact("echomimic"):
+    if any(is_compact(system) for system in SYSTEMS):
         sys.exit("The full goldens are not here: a compact copy cannot be made from a compact copy.")
     shutil.rmtree(COMPACT_ROOT, ignore_errors=True)
-    unknown = set(KEEP) - {f"{system}/{name}" for system in ("hallo", "echomimic") for name in all_files(system)}
+    unknown = set(KEEP) - {f"{system}/{name}" for system in SYSTEMS for name in all_files(system)}
     if unknown:
         sys.exit(f"No such golden files: {sorted(unknown)}")
     for file, pattern in KEEP.items():

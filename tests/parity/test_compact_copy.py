@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.goldens import COMPACT_ROOT, SYSTEMS, Golden, golden_folder, is_compact, tensor_names
+from tests.goldens import COMPACT_ROOT, Golden, golden_folder, is_compact, tensor_names
 
 _FILES = sorted(
     path.relative_to(COMPACT_ROOT).as_posix()
@@ -35,7 +35,7 @@ def test_compact_copy_is_small_enough_to_carry() -> None:
     assert size < 5.5e6
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", ["hallo", "echomimic"])
 def test_compact_copy_has_weights_recipe_and_sizes(system: str) -> None:
     assert (COMPACT_ROOT / system / "weights_recipe.json").is_file()
     assert (COMPACT_ROOT / system / "small_config.json").is_file()

@@ -16,5 +16,10 @@ UNUSED: dict[str, dict[str, str]] = {
     "echomimic/motion/pkl0_iris_mouth512.png": {r"\*": _FOR_PEOPLE},
     "echomimic/motion/pkl0_mouth512.png": {r"\*": _FOR_PEOPLE},
     "echomimic/motion/sync_a_to_d_20_mouth.png": {r"\*": _FOR_PEOPLE},
+    "metrics/csim.npz": {
+        "M": "the aligned pictures are compared, which it makes",
+        "M_cv_ransac": "OpenCV's robust fit, which nobody's numbers come from",
+    },
+    "metrics/syncnet_clip.npz": {"mouth": "where the clip's mouth was drawn; its pixels are compared"},
     "hallo/io_reference_bank.safetensors": {r"ref\.unet_out_before_any_conv_out": _NOT_COMPUTED},
 }
