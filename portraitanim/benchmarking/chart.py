@@ -6,8 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from portraitanim.benchmarking.report import BenchmarkReport, ScenarioResult
-from portraitanim.benchmarking.stages import STAGES
+from portraitanim.benchmarking.report import STAGES, BenchmarkReport, ScenarioResult
 from portraitanim.errors import InputError
 from portraitanim.media.files import whole_file
 

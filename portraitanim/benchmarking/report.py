@@ -11,12 +11,28 @@ from typing import TYPE_CHECKING, Any
 from portraitanim.benchmarking.measures import Comparison, Measure
 from portraitanim.benchmarking.scenarios import Scenario
 from portraitanim.config.schema import from_dict, to_dict
-from portraitanim.errors import ConfigError, InputError, PortraitAnimError
+from portraitanim.errors import InputError, PortraitAnimError
 
 if TYPE_CHECKING:
     from portraitanim.benchmarking.machine import Machine
 
 SCHEMA_VERSION = 1
+
+STAGES = {
+    "audio": "sound read and encoded",
+    "face": "face model loaded, picture read, face found, identity read",
+    "reference": "portrait and motion frames through autoencoder and reference network",
+    "conditioning": "audio tokens, condition map, keys and values of a clip",
+    "denoising": "denoising network",
+    "decoding": "latents to pictures",
+    "drift_guard": "made frames looked at",
+    "encoding": "waiting for the video encoder, and muxing",
+    "keeping": "finished clips put on disk for --resume",
+}
+"""The stages, in the order of a run. What remains of the total is arithmetic and copies between them."""
+
+ENCODER_THREAD = "encoder_thread"
+"""Time that the video encoder worked beside the stages, in a thread of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +50,7 @@ class ScenarioResult:
         first_frame_seconds: until the first frame was there.
         steady_fps: frames per second after the first clip; ``None`` for a single clip, and where all frames of a video
             are finished together.
-        stage_seconds: stage → time, see `portraitanim.benchmarking.stages.STAGES`.
+        stage_seconds: stage → time, see `STAGES`.
         encoder_thread_seconds: time that the video encoder worked beside the stages.
         peak_host_bytes: largest resident size of the process, weights and libraries included.
         peak_device_bytes: most memory that tensors held on a GPU, or ``None``.

@@ -21,9 +21,9 @@ from portraitanim.benchmarking.machine import describe_machine, measure_matrix_p
 from portraitanim.benchmarking.measures import Measure
 from portraitanim.benchmarking.memory import MemoryPeak
 from portraitanim.benchmarking.random_weights import stands_in_for_identity
-from portraitanim.benchmarking.report import ScenarioResult, machine_dict
+from portraitanim.benchmarking.report import ENCODER_THREAD, STAGES, ScenarioResult, machine_dict
 from portraitanim.benchmarking.scenarios import RANDOM_WEIGHTS, Scenario
-from portraitanim.benchmarking.stages import ENCODER_THREAD, STAGES, StageClock, StageReading, scale_flops
+from portraitanim.benchmarking.stages import StageClock, StageReading, scale_flops
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.media.audio import load_audio, save_audio
 from portraitanim.pipelines.animation_plan import AnimationPlan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.presets import load_preset, merge, parse_assignment
@@ -65,7 +66,7 @@ class Scenario:
     @property
     def label(self) -> str:
         """What the scenario is called in tables."""
-        parts = [self.preset or self.weights]
+        parts = [Path(self.preset or self.weights).stem]
         parts += [f"{self.size_px} px"] if self.size_px else []
         parts += [f"{self.num_steps} steps"] if self.num_steps else []
         parts += [f"{self.num_frames} frames", self.dtype, self.device.partition(":")[0], *self.assignments]

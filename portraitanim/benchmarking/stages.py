@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from portraitanim.benchmarking.machine import synchronize
+from portraitanim.benchmarking.report import ENCODER_THREAD
 from portraitanim.media.frame_sinks import ContainerFile
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import InputReader
@@ -25,22 +26,6 @@ from portraitanim.pipelines.animator import Animator
 from portraitanim.pipelines.clip_folder import ClipFolder
 from portraitanim.pipelines.drift_guard import DriftGuard
 from portraitanim.pipelines.sampling_run import SamplingRun
-
-STAGES = {
-    "audio": "sound read and encoded",
-    "face": "picture read, face found, identity read",
-    "reference": "portrait and motion frames through autoencoder and reference network",
-    "conditioning": "audio tokens, condition map, keys and values of a clip",
-    "denoising": "denoising network",
-    "decoding": "latents to pictures",
-    "drift_guard": "made frames looked at",
-    "encoding": "waiting for the video encoder, and muxing",
-    "keeping": "finished clips put on disk for --resume",
-}
-"""The stages, in the order of a run. What remains of the total is arithmetic and copies between them."""
-
-ENCODER_THREAD = "encoder_thread"
-"""Time that the video encoder worked beside the stages, in a thread of its own."""
 
 Call = tuple[str, tuple[int, ...]]
 """Stage, and shape of what it was given."""
@@ -89,6 +74,7 @@ class StageClock:
                 for module in listened:
                     stack.enter_context(self._hooked(module, stage))
             wrap = functools.partial(self._wrapped, stack)
+            wrap(InputReader, "__init__", functools.partial(self._host, "face"))
             wrap(InputReader, "read_sound", functools.partial(self._host, "audio"))
             wrap(InputReader, "read_portrait", functools.partial(self._host, "face"))
             wrap(SamplingRun, "clip_context", self._conditioning)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import animate, weights
+from portraitanim.cli import animate, bench, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 app.command("animate", help=animate.HELP)(animate.animate)
+app.command("bench", help=bench.HELP)(bench.bench)
 app.add_typer(weights.app, name="weights")
 
 
