@@ -44,7 +44,7 @@ def draw_chart(report: BenchmarkReport, path: str | Path) -> Path:
     if not report.results:
         raise InputError("There is no result to draw.")
     legend_rows = -(-len(_COLOURS) // 5)
-    height = 2 * _EDGE_PX + 36 + legend_rows * 26 + len(report.results) * _ROW_PX
+    height = 2 * _EDGE_PX + 46 + legend_rows * 26 + len(report.results) * _ROW_PX
     image = Image.new("RGB", (_WIDTH_PX, height), _PAPER)
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(_TEXT_PX)

@@ -95,7 +95,7 @@ def test_bars_of_the_chart_are_as_long_as_the_stages(tmp_path: Path) -> None:
 def test_chart_needs_a_result_and_a_png(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no result"):
         draw_chart(BenchmarkReport(results=()), tmp_path / "chart.png")
-    with pytest.raises(InputError, match="ends in .png"):
+    with pytest.raises(InputError, match=r"ends in \.png"):
         draw_chart(BenchmarkReport(results=(made_up_result(),)), tmp_path / "chart.jpg")
 
 
