@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import animate, evaluate, prep, weights
+from portraitanim.cli import animate, bench, evaluate, prep, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.command("animate", help=animate.HELP)(animate.animate)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
+app.command("bench", help=bench.HELP)(bench.bench)
 app.add_typer(weights.app, name="weights")
 app.command("prep")(prep.prep)
 

@@ -1,0 +1,246 @@
+"""``portraitanim bench``: how fast this machine is, everything included."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portraitanim.cli.bench_tables import show_comparisons, show_machines, show_results, show_stages, show_table7
+from portraitanim.cli.console import console
+from portraitanim.errors import InputError, MissingWeightsError
+
+if TYPE_CHECKING:
+    from portraitanim.benchmarking.report import BenchmarkReport, ScenarioResult
+    from portraitanim.benchmarking.scenarios import Scenario
+    from portraitanim.pipelines.animator import Animator
+
+_WHAT, _INPUT, _OUTPUT = "What is measured", "Input", "Output"
+
+HELP = """Measure how long a video takes, everything included.
+
+Times are of whole runs of `animate`: sound, face, reference, denoising, decoding, encoding. Each scenario runs in a
+process of its own, after a short warm-up. Options that are given several times are combined:
+
+  portraitanim bench --size 256 --size 512 --dtype fp32 --dtype bf16
+
+  portraitanim bench --output before.json
+
+  portraitanim bench --compare before.json
+
+Without installed weights, networks of the same size with random weights are measured: they are as fast."""
+
+
+def bench(
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(help="System (tiny). Several times for several; so are the next five.", rich_help_panel=_WHAT),
+    ] = None,
+    size: Annotated[list[int] | None, typer.Option(help="Side in pixels.", rich_help_panel=_WHAT)] = None,
+    frames: Annotated[list[int] | None, typer.Option(help="Frames of the video (50).", rich_help_panel=_WHAT)] = None,
+    steps: Annotated[list[int] | None, typer.Option(help="Denoising steps.", rich_help_panel=_WHAT)] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="auto, fp32, fp16 or bf16.", rich_help_panel=_WHAT)] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_WHAT)
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="auto, random, a name from `weights list`, or a folder.", rich_help_panel=_WHAT)
+    ] = "auto",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the preset.", rich_help_panel=_WHAT),
+    ] = None,
+    table7: Annotated[
+        bool,
+        typer.Option(
+            "--table7",
+            help="Table 7 of the Hallo paper: 256, 512, 1024, with and without regional attention.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each scenario.", rich_help_panel=_WHAT)] = 3,
+    portrait: Annotated[
+        Path | None, typer.Option(help="Picture; by default the example's.", rich_help_panel=_INPUT)
+    ] = None,
+    audio: Annotated[Path | None, typer.Option(help="Sound; by default the example's.", rich_help_panel=_INPUT)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the report (JSON).", rich_help_panel=_OUTPUT)
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Earlier report to compare with.", rich_help_panel=_OUTPUT)
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw a chart (PNG).", rich_help_panel=_OUTPUT)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_OUTPUT)] = False,
+    scenario: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure how long a video takes."""
+    files = _inputs(portrait, audio)
+    if scenario is not None:
+        _answer(scenario, *files)
+        return
+    from portraitanim.benchmarking.apart import run_all
+    from portraitanim.benchmarking.report import load_report
+
+    scenarios = _scenarios(
+        {"presets": preset, "sizes_px": size, "frames": frames, "steps": steps, "dtypes": dtype, "devices": device},
+        weights,
+        assignments or [],
+        repeats,
+        table7,
+    )
+    earlier = None if compare is None else load_report(compare)
+    if chart is not None and chart.suffix.lower() != ".png":
+        raise InputError(f"The chart is a PNG: got {chart}, expected a name that ends in .png.")
+    with console.progress().task("Measuring", len(scenarios)) as task:
+
+        def run(one: Scenario) -> ScenarioResult:
+            task.describe(one.label)
+            result = _run_apart(one, *files)
+            task.advance()
+            return result
+
+        report = run_all(scenarios, run)
+    _show(report, earlier, output, chart, as_json, table7)
+    if report.failures:
+        raise typer.Exit(6 if report.results else report.failures[0].exit_code)
+
+
+def _scenarios(
+    axes: dict[str, Any], weights: str, assignments: list[str], repeats: int, table7: bool
+) -> list[Scenario]:
+    from portraitanim.benchmarking import scenarios
+
+    if table7:
+        if len(axes["presets"] or []) > 1 or weights not in (scenarios.AUTO_WEIGHTS, scenarios.RANDOM_WEIGHTS):
+            raise InputError("--table7 measures one preset with random weights: leave out the others, and --weights.")
+        several = [name for name in ("frames", "steps", "dtypes", "devices") if len(axes[name] or []) > 1]
+        if several or assignments:
+            raise InputError(f"--table7 varies size and attention only: give {(several or ['--set'])[0]} at most once.")
+        return scenarios.table7(
+            axes["sizes_px"] or scenarios.TABLE7_SIZES_PX,
+            preset=(axes["presets"] or ["hallo"])[0],
+            num_frames=(axes["frames"] or [16])[0],
+            num_steps=(axes["steps"] or [None])[0],
+            dtype=(axes["dtypes"] or ["auto"])[0],
+            device=(axes["devices"] or ["auto"])[0],
+            num_repeats=repeats,
+        )
+    is_named = weights not in (scenarios.AUTO_WEIGHTS, scenarios.RANDOM_WEIGHTS)
+    return scenarios.expand(
+        axes["presets"] or [None if is_named else "tiny"],
+        axes["sizes_px"] or [None],
+        axes["frames"] or [50],
+        axes["steps"] or [None],
+        axes["dtypes"] or ["auto"],
+        axes["devices"] or ["auto"],
+        weights=weights,
+        assignments=assignments,
+        num_repeats=repeats,
+    )
+
+
+def _inputs(portrait: Path | None, audio: Path | None) -> tuple[Path, Path]:
+    """What was given, or the examples of a clone."""
+    import portraitanim
+    from portraitanim.media.files import existing_file
+
+    examples = Path(portraitanim.__file__).resolve().parents[1] / "examples"
+    found = []
+    for given, name, kind in ((portrait, "portrait.jpg", "picture"), (audio, "speech.wav", "sound")):
+        if given is None and not (examples / name).is_file():
+            raise InputError("This installation has no examples to measure with: give --portrait and --audio.")
+        found.append(existing_file(given or examples / name, kind).resolve())
+    return found[0], found[1]
+
+
+def _run_apart(scenario: Scenario, portrait: Path, audio: Path) -> ScenarioResult:
+    from portraitanim.benchmarking.apart import encode_scenario, run_apart
+
+    words = [sys.executable, "-m", "portraitanim", *(["--quiet"] if console.quiet else []), "bench"]
+    words += ["--portrait", str(portrait), "--audio", str(audio)]
+    return run_apart([*words, "--scenario", encode_scenario(scenario)])
+
+
+def _answer(scenario: str, portrait: Path, audio: Path) -> None:
+    """In the process of one scenario: measure, and print one line of JSON."""
+    from portraitanim.benchmarking.apart import answer, decode_scenario
+    from portraitanim.benchmarking.runner import run_scenario
+
+    decoded = decode_scenario(scenario)
+    result = answer(lambda: run_scenario(decoded, _open_animator, portrait, audio))
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def _open_animator(scenario: Scenario) -> Animator:
+    from portraitanim.benchmarking.random_weights import random_animator
+    from portraitanim.benchmarking.scenarios import AUTO_WEIGHTS, RANDOM_WEIGHTS
+    from portraitanim.checkpoints.animators import WeightsChoice, choose_weights, load_animator
+    from portraitanim.checkpoints.store import installed
+    from portraitanim.runtime import resolve_device, resolve_dtype
+
+    choice: WeightsChoice | None = None
+    if scenario.weights == AUTO_WEIGHTS:
+        try:
+            choice = choose_weights(scenario.preset)
+        except (MissingWeightsError, InputError):
+            console.note(f"The weights {scenario.preset} are not installed: random ones of the same size are measured.")
+    elif scenario.weights != RANDOM_WEIGHTS:
+        choice = choose_weights(scenario.weights)
+    if choice is not None:
+        preset = None if scenario.weights == AUTO_WEIGHTS else scenario.preset
+        return load_animator(choice, preset=preset, device=scenario.device, dtype=scenario.dtype)
+    device = resolve_device(scenario.device)
+    return random_animator(
+        scenario.network_preset(),
+        device,
+        resolve_dtype(scenario.dtype, device),
+        landmarker=installed("face-landmarker"),
+        identity_encoder=_identity_encoder(str(device)),
+    )
+
+
+def _identity_encoder(device: str) -> Any | None:
+    from portraitanim.checkpoints.store import installed
+    from portraitanim.face.identity import PACK_NAME, IdentityEncoder
+
+    folder = installed(PACK_NAME)
+    return None if folder is None else IdentityEncoder.load(folder, device=device)
+
+
+def _show(
+    report: BenchmarkReport,
+    earlier: BenchmarkReport | None,
+    output: Path | None,
+    chart: Path | None,
+    as_json: bool,
+    table7: bool,
+) -> None:
+    from dataclasses import replace
+
+    from portraitanim.benchmarking.report import compare, differing_machines
+    from portraitanim.media.files import whole_file
+
+    for failure in report.failures:
+        console.error(f"{failure.label}: {failure.message}")
+    if earlier is not None and report.results:
+        report = replace(report, comparisons=compare(earlier, report.results))
+        for difference in differing_machines(earlier, report.results):
+            console.note(f"warning: The machine is not the same. {difference}.")
+    if output is not None:
+        with whole_file(output) as partial:
+            partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        console.note(f"Report: {output}")
+    if chart is not None and report.results:
+        from portraitanim.benchmarking.chart import draw_chart
+
+        console.note(f"Chart: {draw_chart(report, chart)}")
+    if as_json:
+        console.json(report.to_dict())
+    elif report.results:
+        show_table7(report.results) if table7 else show_results(report.results)
+        show_stages(report.results)
+        show_comparisons(report.comparisons)
+        show_machines(report.results)

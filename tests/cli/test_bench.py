@@ -1,0 +1,127 @@
+"""``portraitanim bench`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from portraitanim.benchmarking.measures import Measure
+from portraitanim.benchmarking.report import ScenarioResult
+from portraitanim.benchmarking.scenarios import Scenario
+from portraitanim.cli import bench
+from portraitanim.cli.app import run
+from portraitanim.errors import FaceError
+from portraitanim.media.image import load_image
+from tests.small_weights import SIZE_PX, small_weights
+from tests.unit.benchmarking.results import made_up_result
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs ``bench`` in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            run(["bench", *map(str, words)])
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """Takes the place of the measuring processes: made-up numbers, and a list of what was asked for."""
+    asked: list[Scenario] = []
+
+    def run_apart(scenario: Scenario, portrait: Path, audio: Path) -> ScenarioResult:
+        asked.append(scenario)
+        assert portrait.is_file()
+        assert audio.is_file()
+        if scenario.size_px == 72:
+            raise FaceError("no face in the picture")
+        size = scenario.size_px or 64
+        seconds = tuple(size / 64 * value for value in (2.0, 2.1, 2.2))
+        resolved = replace(scenario, size_px=size, num_steps=4, dtype="fp32", device="cpu")
+        return made_up_result(seconds, scenario=resolved, peak_host_bytes=Measure((size * 1e7,) * 3))
+
+    monkeypatch.setattr(bench, "_run_apart", run_apart)
+    return asked
+
+
+def test_small_network_is_measured_in_a_process_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    small_weights(tmp_path / "weights")
+    preset = tmp_path / "weights" / "preset.yaml"
+    words = ["--preset", preset, "--weights", "random", "--frames", 6, "--repeats", 2, "--device", "cpu"]
+    code, out, err = cli(*words, "--dtype", "fp32", "--json", "--output", "report.json", "--chart", "chart.png")
+    assert code == 0, err
+    printed = json.loads(out)
+    assert printed == json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    (result,) = printed["results"]
+    assert (result["num_frames"], result["scenario"]["size_px"], result["weights"]) == (6, SIZE_PX, "random")
+    assert len(result["total_seconds"]["values"]) == 2
+    assert result["stage_flops"]["denoising"] > 1e6
+    assert load_image(tmp_path / "chart.png").shape[2] == 1200
+
+
+def test_options_that_are_given_several_times_are_combined(cli: Cli, measured: list[Scenario]) -> None:
+    code, out, _ = cli("--size", 64, "--size", 128, "--dtype", "fp32", "--dtype", "bf16", "--set", "sampling.seed=1")
+    assert code == 0
+    assert [(scenario.size_px, scenario.dtype) for scenario in measured] == [
+        (64, "fp32"),
+        (64, "bf16"),
+        (128, "fp32"),
+        (128, "bf16"),
+    ]
+    assert "0.105 (0.1 to 0.11)" in out
+    assert "0.21 (0.2 to 0.22)" in out
+
+
+def test_slower_run_is_told_and_equal_memory_is_no_difference(cli: Cli, measured: list[Scenario]) -> None:
+    assert cli("--output", "before.json")[0] == 0
+    report = json.loads(Path("before.json").read_text(encoding="utf-8"))
+    report["results"][0]["total_seconds"]["values"] = [1.0, 1.05, 1.1]
+    Path("before.json").write_text(json.dumps(report), encoding="utf-8")
+    code, out, _ = cli("--compare", "before.json")
+    assert code == 0
+    for quantity, verdict in (("seconds per frame", "x2.000"), ("peak host bytes", "no difference seen")):
+        (row,) = [line for line in out.splitlines() if quantity in line]
+        assert row.rstrip().endswith(verdict)
+
+
+def test_table7_has_one_row_with_and_one_without_regional_attention(cli: Cli, measured: list[Scenario]) -> None:
+    code, out, _ = cli("--table7", "--steps", 4)
+    assert code == 0
+    assert [scenario.size_px for scenario in measured] == [256, 256, 512, 512, 1024, 1024]
+    lines = out.splitlines()
+    assert all(name in lines[0] for name in ("256x256 memory", "512x512 memory", "1024x1024 memory"))
+    assert lines[1].startswith("without")
+    assert lines[2].startswith("with ")
+    assert "10.24 GB" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--preset", "halo"], 2, "Did you mean hallo"),
+        (["--size", "250"], 2, "multiple of 8"),
+        (["--portrait", "none.jpg"], 2, "none.jpg does not exist"),
+        (["--compare", "none.json"], 2, "none.json cannot be read"),
+        (["--chart", "chart.jpg"], 2, "ends in .png"),
+        (["--table7", "--weights", "hallo"], 2, "--table7 measures one preset"),
+        (["--table7", "--steps", "4", "--steps", "6"], 2, "give steps at most once"),
+        (["--size", "72"], 3, "no face in the picture"),
+        (["--size", "72", "--size", "64"], 6, "no face in the picture"),
+    ],
+)
+def test_exit_codes_and_messages(cli: Cli, measured: list[Scenario], words: list[str], code: int, message: str) -> None:
+    got, _, err = cli(*words)
+    assert got == code
+    assert message in err
