@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import weights
+from portraitanim.cli import train, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 app.add_typer(weights.app, name="weights")
+app.command("train")(train.train)
 
 
 def _show_version(wanted: bool) -> None:
