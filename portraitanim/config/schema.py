@@ -239,7 +239,10 @@ def _check_preset(preset: Preset) -> None:
         network.reference_unet,
     )
     latent_channels = preset.autoencoder.latent_channels
-    for name, channels in (("reference_unet", network.reference_unet.in_channels), ("denoising_unet", unet.in_channels)):
+    for name, channels in (
+        ("reference_unet", network.reference_unet.in_channels),
+        ("denoising_unet", unet.in_channels),
+    ):
         _require(
             channels == latent_channels,
             f"network.{name}.in_channels",

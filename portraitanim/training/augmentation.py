@@ -100,5 +100,7 @@ def change_colour(pictures: Tensor, strength: float, random: np.random.Generator
     contrast, saturation = 1 + random.uniform(-strength, strength, 2)
     shift = random.uniform(-strength, strength) / 2 + random.uniform(-strength, strength, 3) / 4
     grey = pictures.mean(dim=1, keepdim=True)
-    changed = (grey + saturation * (pictures - grey)) * contrast + torch.tensor(shift, dtype=pictures.dtype)[:, None, None]
+    changed = (grey + saturation * (pictures - grey)) * contrast + torch.tensor(shift, dtype=pictures.dtype)[
+        :, None, None
+    ]
     return changed.clamp(-1, 1)

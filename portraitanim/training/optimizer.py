@@ -57,7 +57,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> 
         "eps": config.epsilon,
     }
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **arguments)
+        return torch.optim.AdamW(parameters, fused=True, **arguments)
     try:
         import bitsandbytes
     except ImportError:
@@ -75,6 +75,4 @@ def learning_rate(step: int, config: EngineConfig) -> float:
         return config.learning_rate
     length = max(config.num_steps - config.warmup_steps, 1)
     falling = 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / length, 1.0)))
-    return config.learning_rate * (
-        config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * falling
-    )
+    return config.learning_rate * (config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * falling)

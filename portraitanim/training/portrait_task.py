@@ -302,4 +302,3 @@ class PortraitTask:
         box = union_box([face_box(frame, size, size, 1.0) for frame in points])
         channels = self.preset.network.condition_encoder.in_channels
         return face_region_map(box, size, size, (size, size))[None, :channels]
-
