@@ -57,6 +57,7 @@ class AutoencoderLossConfig:
     absolute: float = 1.0
     gradient: float = 1.0
     structure: float = 0.2
+    colour: float = 1.0
     kl: float = 1e-6
 
 

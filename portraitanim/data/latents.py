@@ -74,10 +74,10 @@ def _encode_clip(
     frames = (torch.from_numpy(frame.image) for frame in iter_video(root / record.video))
     parts = []
     for batch in _batches(frames, batch_size):
-        parts.append(encode_pictures(autoencoder, batch.float() / 127.5 - 1).half().cpu())
+        parts.append(encode_pictures(autoencoder, batch.float() / 127.5 - 1).float().cpu())
     metadata = {"autoencoder": fingerprint, "config": json.dumps(dict(autoencoder.config), default=str)}
     with whole_file(target) as partial:
-        save_file({"latents": torch.cat(parts)}, partial, metadata)
+        save_file({"latents": torch.cat(parts).half()}, partial, metadata)
 
 
 def _made_by(path: Path) -> str | None:

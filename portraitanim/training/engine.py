@@ -105,7 +105,7 @@ class TrainingEngine:
             mixed_precision=_precision(config.mixed_precision, cpu),
             gradient_accumulation_steps=config.accumulation_steps,
             cpu=cpu,
-            log_with=_available_trackers(config.trackers),
+            log_with=_available_trackers(config.trackers) or None,
             project_dir=str(self.output),
         )
         torch.manual_seed(config.seed)

@@ -44,6 +44,17 @@ def choose_trainable(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     return chosen
 
 
+def own_memory(module: nn.Module) -> nn.Module:
+    """Move weights that were read from a file out of its memory map.
+
+    There they begin at any address, and torch's backward kernels on a CPU crash where they expect a multiple of 64.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
+    return module
+
+
 def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> torch.optim.Optimizer:
     """AdamW, or its 8-bit form, which needs bitsandbytes.
 

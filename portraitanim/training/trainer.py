@@ -17,7 +17,7 @@ from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.progress import ProgressReporter
 from portraitanim.training.engine import TrainingEngine, TrainingResult
-from portraitanim.training.optimizer import choose_trainable
+from portraitanim.training.optimizer import choose_trainable, own_memory
 from portraitanim.training.portrait_task import PortraitTask
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,9 @@ def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimati
         )
     if config.autoencoder is not None:
         pipeline.register_modules(vae=AutoencoderKL.from_pretrained(config.autoencoder))
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            own_memory(component)
     return pipeline
 
 
