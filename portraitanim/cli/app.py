@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from portraitanim.cli import animate, bench, evaluate, prep, weights
+from portraitanim.cli import animate, bench, evaluate, prep, train, weights
 from portraitanim.cli.console import console
 from portraitanim.errors import OutOfMemoryError, PortraitAnimError
 
@@ -41,6 +41,7 @@ app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.add_typer(weights.app, name="weights")
 app.command("prep")(prep.prep)
+app.command("train")(train.train)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from portraitanim.errors import ConfigError
+
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 SchedulerName = Literal["ddim", "dpm++2m", "unipc", "euler", "lcm", "tcd"]
 
@@ -131,7 +134,9 @@ class AutoencoderConfig:
 class SchedulerConfig:
     """The noise schedule: shared by training and inference, whatever solver walks it."""
 
-    name: SchedulerName = "ddim"
+    name: _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+
+SchedulerName = "ddim"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: Literal["linear", "scaled_linear"] = "linear"
@@ -369,6 +374,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _convert_scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)  # YAML reads 1e-4 as a word, because it has no point
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where} must be of type {hint.__name__}, got {value!r}.")
     return value

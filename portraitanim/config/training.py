@@ -57,6 +57,7 @@ class AutoencoderLossConfig:
     absolute: float = 1.0
     gradient: float = 1.0
     structure: float = 0.2
+    colour: float = 1.0
     kl: float = 1e-6
 
 
@@ -93,6 +94,8 @@ class ClipConfig:
     A piece is ``num_frames`` frames, ``num_motion_frames`` before them, and a reference frame of the same clip, at
     least ``min_reference_distance`` frames from the piece where the clip is long enough. ``latents`` says where latents
     come from: the dataset's cached files, or the frames, encoded in every step; only frames can be augmented.
+    ``masks`` says where the region masks come from: the ``clip``, which holds those of all its frames together (Hallo),
+    or the ``reference`` frame, as at inference.
     """
 
     root: str = ""
@@ -101,6 +104,7 @@ class ClipConfig:
     num_motion_frames: int = 2
     min_reference_distance: int = 0
     latents: Literal["cached", "encode"] = "cached"
+    masks: Literal["clip", "reference"] = "clip"
 
     def __post_init__(self) -> None:
         _require(self.num_frames >= 1, "data.num_frames", ">= 1", self.num_frames)
@@ -189,7 +193,8 @@ class ObjectiveConfig:
     ``min_snr_gamma`` ``None`` weighs all timesteps alike. ``sampling_timesteps`` is the share of samples whose
     timestep is one of those that the preset's sampler visits; the others are uniform. ``lip_weight`` and
     ``expression_weight`` are added to the weight 1 of every latent pixel where the region masks are 1.
-    ``spatial_weight`` turns on EchoMimic's loss in pixels, ``lpips_weight`` its perceptual term.
+    ``spatial_weight`` turns on EchoMimic's loss in pixels, on ``spatial_frames`` frames of each sample (0: all);
+    ``lpips_weight`` is the weight of its perceptual term, whose network is read from ``lpips_weights``.
     """
 
     min_snr_gamma: float | None = 5.0
@@ -202,6 +207,7 @@ class ObjectiveConfig:
     lip_weight: float = 0.0
     expression_weight: float = 0.0
     spatial_weight: float = 0.0
+    spatial_frames: int = 0
     lpips_weight: float = 1.0
     lpips_weights: str | None = None
 

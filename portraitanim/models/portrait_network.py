@@ -141,6 +141,7 @@ class PortraitNetwork(nn.Module):
         motion: Mapping[str, Tensor] | None = None,
         masks: RegionMasks | None = None,
         weights: RegionWeights | None = None,
+        num_without_reference: int | None = None,
     ) -> UNetContext:
         """Project the conditions of one clip, so that the steps only read them.
 
@@ -152,23 +153,25 @@ class PortraitNetwork(nn.Module):
             motion: what `encode_motion` returned, for all batch items, or for the portraits if all branches share it.
             masks: region masks of the portraits (or one for all).
             weights: region weights.
+            num_without_reference: leading items that see no portrait; ``None``: as the layout says.
 
         Returns:
             The context of `denoise`.
         """
+        alone = layout.num_without_reference if num_without_reference is None else num_without_reference
         frames = audio_tokens.shape[1]
         unet = self.denoising_unet
         cross_is_audio = unet.config.cross_attention_source == "audio"
         if reference.added is not None:
             condition = reference.added if condition is None else condition + reference.added
         if condition is not None:
-            condition = _items(condition, layout.num_items - layout.num_without_reference)
+            condition = _items(condition, layout.num_items - alone)
         return UNetContext(
             num_frames=frames,
-            num_without_reference=layout.num_without_reference,
+            num_without_reference=alone,
             num_without_audio=layout.num_without_audio,
             reference=reference.keys_values,
-            reference_rows=self._reference_rows(layout, frames, reference),
+            reference_rows=self._reference_rows(layout, frames, reference, alone),
             cross=unet.project_cross(audio_tokens) if cross_is_audio else reference.cross,
             cross_is_audio=cross_is_audio,
             audio=unet.project_audio(audio_tokens.flatten(0, 1)) if unet.has_regional_audio else {},
@@ -212,38 +215,56 @@ class PortraitNetwork(nn.Module):
         identity_embedding: Tensor | None = None,
         masks: RegionMasks | None = None,
         weights: RegionWeights | None = None,
+        num_without_reference: int = 0,
+        with_audio: Tensor | None = None,
     ) -> Tensor:
         """Predict the velocity of training clips.
 
         Args:
             noisy_latents: ``(batch, frames, channels, height, width)``.
             timesteps: ``(batch,)``.
-            audio_windows: ``(batch, frames, steps, layers, dim)``; zeros where audio is dropped before projection.
+            audio_windows: ``(batch, frames, steps, layers, dim)``.
             reference_latents: ``(batch, channels, height, width)``; ``None`` drops reference and motion frames.
             motion_latents: ``(batch, motion frames, channels, height, width)``.
             condition_map: ``(batch, frames or 1, channels, height, width)``.
             identity_embedding: ``(batch, 512)``.
             masks: region masks.
             weights: region weights.
+            num_without_reference: so many leading items see no portrait: no features, null identity, no condition
+                map, as the unconditional branch of guidance.
+            with_audio: ``(batch,)`` of 1, and 0 where the audio tokens are zeros, as in the branches without audio.
 
         Returns:
             As ``noisy_latents``.
         """
+        batch = len(noisy_latents)
+        alone = batch if reference_latents is None else num_without_reference
         identity = self.identity_tokens(identity_embedding)
+        null = self.null_identity_tokens(identity_embedding)
+        if identity is not None and null is not None and num_without_reference:
+            identity = torch.cat([null[:alone], identity[alone:]])
         features: dict[str, Tensor] = {}
-        motion = None
+        seen = motion = condition = None
         if reference_latents is not None:
             num_motion = 0 if motion_latents is None else motion_latents.shape[1]
-            features = self.encode_reference(reference_latents, identity, num_motion)
             motion = None if motion_latents is None else self.encode_motion(motion_latents, identity)
+            if alone < batch:
+                seen = reference_latents[alone:]
+                features = self.encode_reference(seen, None if identity is None else identity[alone:], num_motion)
+        if condition_map is not None and alone < batch:
+            condition = self.condition_encoder(condition_map[alone:])
+        tokens = self.audio_tokens(audio_windows)
+        if with_audio is not None:
+            tokens = tokens * with_audio[:, None, None, None].to(tokens.dtype)
         context = self.prepare(
-            BatchLayout(num_portraits=len(noisy_latents)),
-            reference=self.project_reference(features, identity, reference_latents),
-            audio_tokens=self.audio_tokens(audio_windows),
-            condition=None if condition_map is None else self.condition_encoder(condition_map),
+            BatchLayout(num_portraits=batch),
+            reference=self.project_reference(features, identity, seen),
+            audio_tokens=tokens,
+            condition=condition,
             motion=motion,
             masks=masks,
             weights=weights,
+            num_without_reference=alone,
         )
         return self.denoise(noisy_latents, timesteps, context)
 
@@ -257,7 +278,9 @@ class PortraitNetwork(nn.Module):
         items = rows % batch if self.quirks.tile_identity_tokens else rows // (1 + num_motion_frames)
         return identity_tokens[items.unflatten(0, (batch, -1))[:, which].flatten()]
 
-    def _reference_rows(self, layout: BatchLayout, frames: int, reference: ReferenceFeatures) -> Tensor | None:
+    def _reference_rows(
+        self, layout: BatchLayout, frames: int, reference: ReferenceFeatures, alone: int
+    ) -> Tensor | None:
         """Which reference row each row with reference reads; ``None`` if simply its own portrait's."""
         if not reference.keys_values:
             return None
@@ -273,7 +296,7 @@ class PortraitNetwork(nn.Module):
             return None
         else:
             rows = torch.arange(portraits, device=keys.device).repeat_interleave(frames)
-        return rows.repeat(num_branches)
+        return rows.repeat(num_branches)[-(layout.num_items - alone) * frames :]
 
     def _round(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.quirks.round_reference_to_half:

@@ -18,6 +18,7 @@ from portraitanim.data.pictures import PictureDataset
 from portraitanim.pipelines.build import build_autoencoder
 from portraitanim.progress import ProgressReporter
 from portraitanim.training.engine import TrainingEngine, TrainingResult
+from portraitanim.training.optimizer import own_memory
 
 _NUM_GRADIENT_SCALES = 3
 _NUM_SCALING_PICTURES = 64
@@ -27,12 +28,13 @@ class AutoencoderObjective(nn.Module):
     """The autoencoder with its loss.
 
     The loss is the sum of: mean absolute difference; mean absolute difference of the gradients at three scales, which
-    keeps edges sharp where the absolute difference alone would blur them; one minus the structural similarity; and the
-    divergence of the latents from a normal distribution, per pixel of the latents.
+    keeps edges sharp where the absolute difference alone would blur them; one minus the structural similarity; the
+    absolute difference of coarse colours, which a small network otherwise learns last; and the divergence of the
+    latents from a normal distribution, per pixel of the latents.
 
     Args:
         autoencoder: what is trained.
-        weights: of the four terms.
+        weights: of the five terms.
     """
 
     def __init__(self, autoencoder: AutoencoderKL, weights: AutoencoderLossConfig) -> None:
@@ -48,6 +50,7 @@ class AutoencoderObjective(nn.Module):
             "absolute": F.l1_loss(made, pictures),
             "gradient": gradient_difference(made, pictures),
             "structure": 1 - structural_similarity(made, pictures),
+            "colour": colour_difference(made, pictures),
             "kl": posterior.kl().mean() / posterior.mean[0, 0].numel(),
         }
         loss = sum(value * getattr(self.weights, name) for name, value in parts.items())
@@ -63,6 +66,12 @@ def gradient_difference(first: Tensor, second: Tensor) -> Tensor:
         for axis in (-1, -2):
             total = total + F.l1_loss(first.diff(dim=axis), second.diff(dim=axis))
     return total
+
+
+def colour_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Mean absolute difference of red against green and yellow against blue, in squares of 4×4 pixels."""
+    red, green, blue = F.avg_pool2d(first - second, 4).unbind(dim=1)
+    return ((red - green).abs() + ((red + green) / 2 - blue).abs()).mean()
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -89,7 +98,7 @@ class AutoencoderTask:
             torch.manual_seed(config.engine.seed)
             self.autoencoder = build_autoencoder(preset)
         else:
-            self.autoencoder = AutoencoderKL.from_pretrained(config.start)
+            self.autoencoder = own_memory(AutoencoderKL.from_pretrained(config.start))
         self.config = config
         self.dataset = PictureDataset(config.pictures, config.size_px, config.crop_px, config.engine.seed)
         if config.engine.gradient_checkpointing:

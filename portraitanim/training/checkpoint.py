@@ -75,7 +75,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state:
     with whole_folder(folder) as partial:
         for name, group in tensors.items():
             save_file(
-                {key: value.detach().contiguous().cpu() for key, value in group.items()}, partial / f"{name}.safetensors"
+                {key: value.detach().contiguous().cpu() for key, value in group.items()},
+                partial / f"{name}.safetensors",
             )
         (partial / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     for old in list_checkpoints(folder.parent)[:-keep]:

@@ -105,7 +105,7 @@ class TrainingEngine:
             mixed_precision=_precision(config.mixed_precision, cpu),
             gradient_accumulation_steps=config.accumulation_steps,
             cpu=cpu,
-            log_with=_available_trackers(config.trackers),
+            log_with=_available_trackers(config.trackers) or None,
             project_dir=str(self.output),
         )
         torch.manual_seed(config.seed)
@@ -139,8 +139,8 @@ class TrainingEngine:
                         self.save()
                     if self._stop and self.step < self.config.num_steps:
                         raise TrainingError(
-                            f"Stopped by {self._stop} after step {self.step} of {self.config.num_steps}. The state is in "
-                            f"{checkpoint_folder(self.output, self.step)}; --resume goes on from there."
+                            f"Stopped by {self._stop} after step {self.step} of {self.config.num_steps}. "
+                            f"The state is in {checkpoint_folder(self.output, self.step)}; --resume goes on from there."
                         )
         except MediaError as error:
             raise TrainingError(f"{error} {self._last_state()}") from error
@@ -204,7 +204,7 @@ class TrainingEngine:
             for name, parameter in self.learning.items():
                 parameter.copy_(saved[name])
         if self.average is not None:
-            self.average.load(tensors["average"] if "average" in tensors else saved)
+            self.average.load(tensors.get("average", saved))
         restore_optimizer(self.optimizer.optimizer, tensors["optimizer"], state["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -237,8 +237,8 @@ class TrainingEngine:
         finite = math.isfinite(loss) and (self.accelerator.scaler is not None or bool(torch.isfinite(norm)))
         if not finite:
             raise TrainingError(
-                f"The loss of step {self.step + 1} is {loss:.4g} and the gradient's norm {float(norm):.4g}: not finite. "
-                f"{self._last_state()} Try a smaller engine.learning_rate, or engine.mixed_precision=fp32."
+                f"The loss of step {self.step + 1} is {loss:.4g} and the gradient's norm {float(norm):.4g}: not "
+                f"finite. {self._last_state()} Try a smaller engine.learning_rate, or engine.mixed_precision=fp32."
             )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)

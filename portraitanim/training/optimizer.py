@@ -44,6 +44,17 @@ def choose_trainable(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     return chosen
 
 
+def own_memory(module: nn.Module) -> nn.Module:
+    """Move weights that were read from a file out of its memory map.
+
+    There they begin at any address, and torch's backward kernels on a CPU crash where they expect a multiple of 64.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
+    return module
+
+
 def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> torch.optim.Optimizer:
     """AdamW, or its 8-bit form, which needs bitsandbytes.
 
@@ -57,7 +68,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> 
         "eps": config.epsilon,
     }
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **arguments)
+        return torch.optim.AdamW(parameters, fused=True, **arguments)
     try:
         import bitsandbytes
     except ImportError:
@@ -75,6 +86,4 @@ def learning_rate(step: int, config: EngineConfig) -> float:
         return config.learning_rate
     length = max(config.num_steps - config.warmup_steps, 1)
     falling = 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / length, 1.0)))
-    return config.learning_rate * (
-        config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * falling
-    )
+    return config.learning_rate * (config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * falling)

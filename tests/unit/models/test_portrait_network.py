@@ -54,11 +54,10 @@ def velocity(
         repeats = 1 if every is None else len(branches)
         motion = network.encode_motion(before.repeat(repeats, 1, 1, 1, 1), every)
     condition = given.condition_map
+    features = network.encode_reference(reference_latents, identity, 2)
     context = network.prepare(
         BatchLayout(num_portraits=given.batch_size, branches=branches),
-        reference=network.project_reference(
-            network.encode_reference(reference_latents, identity, 2), every, reference_latents
-        ),
+        reference=network.project_reference(features, every, reference_latents),
         audio_tokens=network.audio_tokens(given.audio_windows),
         condition=None if condition is None else network.condition_encoder(condition),
         motion=motion,

@@ -1,0 +1,98 @@
+"""Cached latents: the clips of a prepared dataset, encoded once, so that training need not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from portraitanim.data.records import ClipRecord, read_manifest, write_manifest
+from portraitanim.media.files import whole_file
+from portraitanim.media.video import iter_video
+from portraitanim.progress import ProgressReporter, SilentProgress
+
+
+def autoencoder_fingerprint(autoencoder: Any) -> str:
+    """A short hash of an autoencoder's weights and scaling factor: equal for equal latents, on any device."""
+    digest = hashlib.sha256(f"{autoencoder.config.scaling_factor:.9g}".encode())
+    for name, value in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def encode_pictures(autoencoder: Any, pictures: Tensor) -> Tensor:
+    """Scaled mean latents of pictures ``(n, 3, height, width)`` in [-1, 1], as the pipeline makes them."""
+    posterior = autoencoder.encode(pictures.to(autoencoder.device, autoencoder.dtype)).latent_dist
+    return posterior.mode() * autoencoder.config.scaling_factor
+
+
+def cache_latents(
+    root: str | Path, autoencoder: Any, batch_size: int = 8, progress: ProgressReporter | None = None
+) -> int:
+    """Write ``latents.safetensors`` beside each clip's video and name it in the manifest.
+
+    Clips whose latents this autoencoder has already made are left alone, so a run that broke off goes on.
+
+    Args:
+        root: a prepared dataset.
+        autoencoder: diffusers' ``AutoencoderKL``.
+        batch_size: frames that are encoded at once.
+        progress: shows the clips.
+
+    Returns:
+        How many clips were encoded.
+    """
+    root, fingerprint = Path(root), autoencoder_fingerprint(autoencoder)
+    records = list(read_manifest(root))
+    done, count = [], 0
+    with (progress or SilentProgress()).task("caching latents", len(records)) as shown:
+        for record in records:
+            target = str(PurePosixPath(record.video).with_name("latents.safetensors"))
+            if _made_by(root / target) != fingerprint:
+                _encode_clip(root, record, root / target, autoencoder, batch_size, fingerprint)
+                count += 1
+            sha256 = {**record.sha256, target: hashlib.sha256((root / target).read_bytes()).hexdigest()}
+            done.append(replace(record, latents=target, sha256=sha256))
+            shown.advance()
+    write_manifest(root, done)
+    return count
+
+
+def _encode_clip(
+    root: Path, record: ClipRecord, target: Path, autoencoder: Any, batch_size: int, fingerprint: str
+) -> None:
+    frames = (torch.from_numpy(frame.image) for frame in iter_video(root / record.video))
+    parts = []
+    for batch in _batches(frames, batch_size):
+        parts.append(encode_pictures(autoencoder, batch.float() / 127.5 - 1).float().cpu())
+    metadata = {"autoencoder": fingerprint, "config": json.dumps(dict(autoencoder.config), default=str)}
+    with whole_file(target) as partial:
+        save_file({"latents": torch.cat(parts).half()}, partial, metadata)
+
+
+def _made_by(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("autoencoder")
+
+
+def _batches(frames: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    pending: list[Tensor] = []
+    for frame in frames:
+        pending.append(frame)
+        if len(pending) == size:
+            yield torch.stack(pending)
+            pending = []
+    if pending:
+        yield torch.stack(pending)

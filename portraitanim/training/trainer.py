@@ -1,0 +1,103 @@
+"""Training of a system's networks on prepared clips, from a recipe to weights that ``animate`` reads."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from portraitanim.audio.encoders import AudioEncoder, load_audio_encoder
+from portraitanim.config.presets import load_preset
+from portraitanim.config.schema import Preset, to_dict
+from portraitanim.config.training import TrainingConfig
+from portraitanim.errors import ConfigError
+from portraitanim.pipelines.build import build_pipeline
+from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.progress import ProgressReporter
+from portraitanim.training.engine import TrainingEngine, TrainingResult
+from portraitanim.training.optimizer import choose_trainable, own_memory
+from portraitanim.training.portrait_task import PortraitTask
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: TrainingConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: ProgressReporter | None = None,
+    device: str | None = None,
+) -> TrainingResult:
+    """Train the networks that ``config`` describes; ``output/weights`` is a pipeline folder.
+
+    Args:
+        config: what and how.
+        output: folder of the run.
+        resume: go on from its newest checkpoint.
+        progress: shows the steps.
+        device: ``"cpu"`` keeps it from a GPU.
+
+    Raises:
+        ConfigError: the recipe does not fit the weights that it starts from.
+        InputError: the dataset does not fit the preset.
+        TrainingError: see `TrainingEngine.run`.
+    """
+    preset = load_preset(config.preset, config.overrides)
+    task = make_task(config, preset)
+    settings = {"training": to_dict(config), "preset": to_dict(preset)}
+    return TrainingEngine(task, config.engine, Path(output), settings, progress, device).run(resume)
+
+
+def make_task(config: TrainingConfig, preset: Preset) -> PortraitTask:
+    """The networks, with what shall learn of them, and their samples."""
+    torch.manual_seed(config.engine.seed)
+    pipeline = starting_pipeline(config, preset)
+    task = PortraitTask(pipeline, preset, config, lambda: _audio_encoder(preset))
+    learning = choose_trainable(task.network, config.trainable)
+    logger.info("%d of %d tensors learn.", len(learning), len(list(task.network.parameters())))
+    if config.engine.gradient_checkpointing:
+        pipeline.denoising_unet.enable_gradient_checkpointing()
+        pipeline.reference_unet.enable_gradient_checkpointing()
+    return task
+
+
+def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimationPipeline:
+    """Fresh weights, or those of ``start``, with the autoencoder of ``autoencoder`` where one is named.
+
+    Raises:
+        ConfigError: the weights of ``start`` are of another system or size.
+    """
+    pipeline = build_pipeline(preset)
+    if config.start is not None:
+        fresh = pipeline
+        pipeline = PortraitAnimationPipeline.from_pretrained(config.start, torch_dtype=torch.float32)
+        for name, component in fresh.components.items():
+            loaded = pipeline.components[name]
+            if isinstance(component, torch.nn.Module) and name != "vae":
+                _require_same_shapes(name, component, loaded, config.start)
+        pipeline.register_to_config(
+            sampling=to_dict(preset.sampling), quirks=to_dict(preset.quirks), preset=preset.name
+        )
+    if config.autoencoder is not None:
+        pipeline.register_modules(vae=AutoencoderKL.from_pretrained(config.autoencoder))
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            own_memory(component)
+    return pipeline
+
+
+def _require_same_shapes(name: str, fresh: torch.nn.Module, loaded: torch.nn.Module | None, start: str) -> None:
+    wanted = {key: value.shape for key, value in fresh.state_dict().items()}
+    found = {} if loaded is None else {key: value.shape for key, value in loaded.state_dict().items()}
+    if wanted != found:
+        differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+        raise ConfigError(
+            f"{start} does not fit the preset: {name}.{differing[0]} is {found.get(differing[0])}, the preset has "
+            f"{wanted.get(differing[0])}. Name the preset that these weights were made with."
+        )
+
+
+def _audio_encoder(preset: Preset) -> AudioEncoder:
+    return load_audio_encoder(preset.audio.encoder)

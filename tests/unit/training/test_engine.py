@@ -1,0 +1,174 @@
+"""The loop on a task of one layer: what it reads, when it saves, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from portraitanim.config.training import EngineConfig
+from portraitanim.errors import CheckpointError, TrainingError
+from portraitanim.training import checkpoint
+from portraitanim.training.checkpoint import list_checkpoints
+from portraitanim.training.engine import TrainingEngine
+from portraitanim.training.task import StepSampler
+
+
+class LineTask:
+    """Learns a line; may do something at one of the steps."""
+
+    def __init__(self, at_step: int | None = None, action: Any = None) -> None:
+        torch.manual_seed(0)
+        self.module = LineObjective(at_step, action)
+        self.read: list[int] = []
+
+    def sample(self, number: int) -> dict[str, Tensor]:
+        self.read.append(number)
+        generator = torch.Generator().manual_seed(number)
+        x = torch.randn(3, generator=generator)
+        return {"x": x, "y": x.sum()[None]}
+
+    def collate(self, samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def save(self, folder: Path, device: torch.device) -> None:
+        torch.save(self.module.layer.state_dict(), folder / "layer.pt")
+
+
+class LineObjective(nn.Module):
+    def __init__(self, at_step: int | None, action: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.at_step, self.action, self.calls = at_step, action, 0
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        self.calls += 1
+        loss = (self.layer(batch["x"]) - batch["y"]).square().mean()
+        if self.calls == self.at_step:
+            loss = self.action(loss)
+        return loss, {"square": loss.detach()}
+
+
+def config(**changes: Any) -> EngineConfig:
+    values: dict[str, Any] = {
+        "num_steps": 4,
+        "batch_size": 2,
+        "learning_rate": 0.05,
+        "warmup_steps": 2,
+        "decay": "cosine",
+        "mixed_precision": "fp32",
+        "ema_decay": 0.9,
+        "checkpoint_every_steps": 2,
+        "log_every_steps": 1,
+        "trackers": (),
+    }
+    return EngineConfig(**{**values, **changes})
+
+
+def engine(task: LineTask, output: Path, **changes: Any) -> TrainingEngine:
+    return TrainingEngine(task, config(**changes), output, device="cpu")
+
+
+def everything(folder: Path) -> dict[str, Tensor]:
+    return {
+        f"{path.name}/{key}": value for path in folder.glob("*.safetensors") for key, value in load_file(path).items()
+    }
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    result = engine(LineTask(), tmp_path, num_steps=150, checkpoint_every_steps=150).run()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(losses[-10:]) < 0.05 * sum(losses[:10])
+    assert result.num_steps == 150
+
+
+def test_two_and_two_steps_equal_four_bit_for_bit(tmp_path: Path) -> None:
+    def stop(loss: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    engine(LineTask(), tmp_path / "whole").run()
+    with pytest.raises(TrainingError, match=r"SIGTERM after step 2 of 4.*--resume"):
+        engine(LineTask(at_step=2, action=stop), tmp_path / "parts").run()
+    task = LineTask()
+    engine(task, tmp_path / "parts").run(resume=True)
+    assert task.read == [4, 5, 6, 7]  # the samples of steps 3 and 4
+    whole, parts = (everything(list_checkpoints(tmp_path / name)[-1]) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_accumulated_passes_equal_one_large_batch(tmp_path: Path) -> None:
+    # Equal up to the order of additions in fp32.
+    engine(LineTask(), tmp_path / "one", batch_size=4).run()
+    engine(LineTask(), tmp_path / "two", batch_size=2, accumulation_steps=2).run()
+    one, two = (everything(list_checkpoints(tmp_path / name)[-1]) for name in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-5, atol=1e-6)
+
+
+def test_samples_of_a_step_do_not_depend_on_the_number_of_processes() -> None:
+    alone = list(StepSampler(1, 3, 4, 2, 0, 1))
+    shared = [list(StepSampler(1, 3, 2, 2, rank, 2)) for rank in range(2)]
+    assert alone == [first + second for first, second in zip(*shared, strict=True)]
+    assert alone[0] == [8, 9, 10, 11]
+
+
+def test_loss_that_is_no_number_ends_the_run_and_leaves_the_last_state(tmp_path: Path) -> None:
+    task = LineTask(at_step=4, action=lambda loss: loss * float("nan"))
+    with pytest.raises(TrainingError, match=r"step 4 is nan.*checkpoint-0000002.*learning_rate"):
+        engine(task, tmp_path).run()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-0000002"]
+    engine(LineTask(), tmp_path).run(resume=True)
+    assert list_checkpoints(tmp_path)[-1].name == "checkpoint-0000004"
+
+
+def test_full_disk_ends_the_run_and_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = checkpoint.save_file
+
+    def full_from_step_4(tensors: dict[str, Tensor], path: Path) -> None:
+        if "0000004" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full_from_step_4)
+    with pytest.raises(TrainingError, match=r"disk is full.*checkpoint-0000002"):
+        engine(LineTask(), tmp_path).run()
+    assert [path.name for path in tmp_path.iterdir() if "checkpoint" in path.name] == ["checkpoint-0000002"]
+    assert (tmp_path / "weights" / "layer.pt").is_file()
+
+
+def test_oldest_checkpoints_are_removed(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path, num_steps=6, checkpoint_every_steps=1, keep_checkpoints=2).run()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-0000005", "checkpoint-0000006"]
+
+
+def test_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path).run()
+    with pytest.raises(CheckpointError, match="--resume"):
+        engine(LineTask(), tmp_path).run()
+
+
+def test_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path).run()
+    other = LineTask()
+    other.module.layer = nn.Linear(3, 1, bias=False)
+    with pytest.raises(CheckpointError, match="other parameters"):
+        engine(other, tmp_path).run(resume=True)
+
+
+def test_written_weights_are_the_average(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path).run()
+    saved = torch.load(tmp_path / "weights" / "layer.pt", weights_only=True)
+    tensors = everything(list_checkpoints(tmp_path)[-1])
+    assert torch.equal(saved["weight"], tensors["average.safetensors/layer.weight"])
+    assert not torch.equal(saved["weight"], tensors["parameters.safetensors/layer.weight"])
