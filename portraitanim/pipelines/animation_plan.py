@@ -142,8 +142,9 @@ def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
     sampling = {key: value for key, value in chosen.items() if value is not None}
     if options.guidance is not None:
         sampling.update(audio_guidance_scale=None, image_guidance_scale=None)
-    values = merge(to_dict(preset), options.overrides)
-    values = merge(values, {"sampling": sampling})
+    # Checked by itself first: merging the flags over it would hide a section that is no mapping.
+    settled: Preset = from_dict(Preset, merge(to_dict(preset), options.overrides))
+    values = merge(to_dict(settled), {"sampling": sampling})
     if options.scheduler is not None:
         values = merge(values, {"scheduler": {"name": options.scheduler}})
     resolved: Preset = from_dict(Preset, values)

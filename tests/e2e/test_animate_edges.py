@@ -81,6 +81,12 @@ def test_senseless_setting_is_refused_before_anything_is_read(tiny: Animator, tm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("value", [3, None, "fast"])
+def test_section_that_is_no_mapping_does_not_reset_the_preset(tiny: Animator, value: object) -> None:
+    with pytest.raises(ConfigError, match="sampling must be a mapping"):
+        tiny.plan(SPEECH, None, AnimationOptions(overrides={"sampling": value}))
+
+
 def test_broken_numbers_leave_nothing_to_resume(tiny: Animator, tmp_path: Path) -> None:
     network = tiny.parts.pipeline.denoising_unet
     hook = network.register_forward_hook(lambda module, inputs, output: output * float("nan"))
