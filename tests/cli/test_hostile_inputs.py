@@ -54,6 +54,8 @@ def command(
 
     def call(*words: object) -> tuple[int, str, str]:
         capfd.readouterr()
+        for made in (tmp_path / "out").iterdir():
+            made.unlink()
         with pytest.raises(SystemExit) as stopped:
             run(["animate", *map(str, words), "--weights", str(weights), "--device", "cpu", "--dtype", "fp32"])
         out, err = capfd.readouterr()
@@ -62,7 +64,7 @@ def command(
         assert "not an expected error" not in err, err
         assert code in (*KNOWN_CODES, 6), err
         if code in (2, 3):
-            assert err.strip().splitlines()[-1].startswith("error: ") or "error: " in err
+            assert "error: " in err
             assert not list((tmp_path / "out").iterdir()), "a failed run leaves nothing behind"
         return code, out, err
 
@@ -109,12 +111,12 @@ def damaged(data: bytes) -> st.SearchStrategy[bytes]:
 
 
 FUZZ = settings(
-    max_examples=6,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large, HealthCheck.too_slow],
 )
-SHORT = ("--duration", 0.04, "--overwrite")
+SHORT = ("--duration", 0.04)
 
 
 @FUZZ
@@ -122,7 +124,7 @@ SHORT = ("--duration", 0.04, "--overwrite")
 def test_damaged_portrait(command: Command, good: dict[str, bytes], tmp_path: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp"]))
     picture = place(tmp_path / f"face{suffix}", data.draw(damaged(good[suffix])))
-    finish(tmp_path, command(picture, SPEECH, "-o", "talk", *SHORT)[0])
+    finish(tmp_path, command(picture, SPEECH, "-o", "talk.mp4", *SHORT)[0])
 
 
 @FUZZ
@@ -145,7 +147,7 @@ def finish(folder: Path, code: int) -> None:
     """A file that could be read all the same has made a video, and nothing else."""
     left = sorted(path.name for path in (folder / "out").iterdir())
     assert not code or not left
-    assert all(name in ("talk", "talk.json", "talk.mp4", "talk.mp4.json") for name in left)
+    assert all(name in ("talk.mp4", "talk.mp4.json") for name in left)
 
 
 class Evil:
