@@ -134,9 +134,7 @@ class AutoencoderConfig:
 class SchedulerConfig:
     """The noise schedule: shared by training and inference, whatever solver walks it."""
 
-    name: _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
-
-SchedulerName = "ddim"
+    name: SchedulerName = "ddim"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: Literal["linear", "scaled_linear"] = "linear"
