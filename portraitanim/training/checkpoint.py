@@ -100,10 +100,12 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimizer's state as tensors by ``number.name``, and its values that are no tensors."""
-    tensors, values = {}, {}
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
     for number, entries in optimizer.state_dict()["state"].items():
         for name, value in entries.items():
-            (tensors if isinstance(value, Tensor) else values)[f"{number}.{name}"] = value
+            kept: dict[str, Any] = tensors if isinstance(value, Tensor) else values
+            kept[f"{number}.{name}"] = value
     return tensors, values
 
 

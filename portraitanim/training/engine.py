@@ -160,7 +160,7 @@ class TrainingEngine:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             optimizer, values = flatten_optimizer(self.optimizer.optimizer)
-            tensors = {"parameters": dict(self.learning), "optimizer": optimizer}
+            tensors: dict[str, dict[str, Tensor]] = {"parameters": dict(self.learning), "optimizer": optimizer}
             if self.average is not None:
                 tensors["average"] = self.average.values
             state: dict[str, Any] = {"step": self.step, "optimizer": values, "settings": self.settings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,7 +62,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> 
     Raises:
         ConfigError: bitsandbytes is not installed.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "lr": config.learning_rate,
         "betas": config.betas,
         "weight_decay": config.weight_decay,

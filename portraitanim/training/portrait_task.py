@@ -81,7 +81,7 @@ class PortraitObjective(nn.Module):
         gamma = objective.min_snr_gamma
         pixel_weights = None
         if masks is not None:
-            pixel_weights = region_pixel_weights(masks.at(0), tuple(latents.shape[-2:]), objective)
+            pixel_weights = region_pixel_weights(masks.at(0), (latents.shape[-2], latents.shape[-1]), objective)
         loss = latent_loss(
             predicted,
             target,
@@ -119,7 +119,8 @@ class PortraitObjective(nn.Module):
     def config_size(self, batch: dict[str, Any], latents: Tensor) -> tuple[int, int]:
         """Height and width in pixels of what the latents show."""
         if "pictures" in batch:
-            return tuple(batch["pictures"].shape[-2:])  # type: ignore[return-value]
+            height, width = batch["pictures"].shape[-2:]
+            return height, width
         factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         return latents.shape[-2] * factor, latents.shape[-1] * factor
 
@@ -168,7 +169,8 @@ class PortraitTask:
         encoder: Callable[[], AudioEncoder],
     ) -> None:
         self.pipeline, self.preset, self.config = pipeline, preset, config
-        self._make_encoder, self._encoder = encoder, None
+        self._make_encoder = encoder
+        self._encoder: AudioEncoder | None = None
         self.dataset = ClipDataset(config.data, config.engine.seed)
         for record in self.dataset.records:
             if abs(record.fps - preset.sampling.fps) > 1e-3 or record.size_px != preset.sampling.size_px:

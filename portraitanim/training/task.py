@@ -17,7 +17,10 @@ class TrainingTask(Protocol):
             loss, so that a distributed wrapper sees every pass.
     """
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """See above."""
+        ...
 
     def sample(self, number: int) -> dict[str, Any]:
         """The sample of this number, the same whenever it is asked for; numbers go on over all epochs."""
