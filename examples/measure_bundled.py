@@ -1,0 +1,190 @@
+"""Measure how well small weights talk, on portraits, speech and motion that were held out from their training.
+
+    python examples/measure_bundled.py --media SHARED_MEDIA --output results.json [--weights tiny]
+
+``SHARED_MEDIA`` has the folders portraits, speech and talking. Prints JSON: each number is measured on the videos that
+are made here (and kept in --videos, if it is given).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from portraitanim import AnimationOptions, open_animator
+from portraitanim.config.animation import FACE_PARTS
+from portraitanim.data.synthesis.portrait_bank import HELD_OUT_PORTRAITS
+from portraitanim.evaluation.aligned_face import upper_face_ssim
+from portraitanim.evaluation.liveliness import count_blinks, eye_openness, head_motion
+from portraitanim.evaluation.talking import has_face, landmark_distance, mouth_opening, opening_agreement
+from portraitanim.face.landmarks import FaceMesh
+from portraitanim.media.audio import save_audio
+from portraitanim.media.contact_sheet import contact_sheet, spread_indices
+from portraitanim.media.image import load_image, save_image
+from portraitanim.media.video import iter_video
+from portraitanim.pipelines.animator import Animator
+from portraitanim.types import AudioTrack
+
+SPEECH = ("hallo_1.wav", "echomimic_en_girl.wav")
+"""Recordings that no training clip used."""
+
+TALKING = ("liveportrait_d12.mp4", "liveportrait_d20.mp4")
+"""Held-out talking videos with sound."""
+
+FPS = 25.0
+MAX_LAG_SECONDS = 2 / FPS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file with the results")
+    parser.add_argument("--weights", default="tiny")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each video")
+    parser.add_argument("--portraits", type=int, default=len(HELD_OUT_PORTRAITS), help="how many of the held-out ones")
+    parser.add_argument("--sheet", type=Path, help="contact sheet of the talking portraits (PNG)")
+    arguments = parser.parse_args()
+    with FaceMesh() as mesh:
+        results = Measurement(open_animator(arguments.weights), mesh, arguments.media, arguments.seconds)
+        report = results.all(HELD_OUT_PORTRAITS[: arguments.portraits], arguments.sheet)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+
+
+class Measurement:
+    """Videos of one set of weights, and numbers about them."""
+
+    def __init__(self, animator: Animator, mesh: FaceMesh, media: Path, seconds: float) -> None:
+        self.animator, self.mesh, self.media, self.seconds = animator, mesh, media, seconds
+        self.scratch = Path(tempfile.mkdtemp())
+
+    def all(self, names: tuple[str, ...], sheet: Path | None) -> dict[str, Any]:
+        """Every measurement, as plain data."""
+        portraits = [next((self.media / "portraits").glob(f"{Path(name).stem}.*")) for name in names]
+        return {
+            "weights": self.animator.parts.name,
+            "weights_sha256": self.animator.parts.fingerprint,
+            "seconds_per_video": self.seconds,
+            "portraits": [path.name for path in portraits],
+            "speech": list(SPEECH),
+            "talking": self.talking(portraits, sheet),
+            "sound": self.sound(portraits[0]),
+            "reanimated": {name: self.reanimated(name) for name in TALKING},
+            "landmarks": self.landmarks(portraits[1], TALKING[0]),
+        }
+
+    def talking(self, portraits: list[Path], sheet: Path | None) -> dict[str, float]:
+        """Faces found, identity, blinks and head motion of held-out portraits that speak."""
+        found, identity, blinks, turns, openings, shown = [], [], [], [], [], []
+        for number, path in enumerate(portraits):
+            frames = self.frames(path, self.media / "speech" / SPEECH[number % len(SPEECH)])
+            points = self.track(frames)
+            seen = has_face(points)
+            found.append(seen.mean())
+            picture, own = self.crop(path)
+            similarity = upper_face_ssim(
+                iter(frames), points, iter([picture] * len(frames)), np.repeat(own[None], len(frames), 0)
+            )
+            identity.append(np.nanmean(similarity[-len(similarity) // 4 :]))
+            blinks.append(count_blinks(eye_openness(points), FPS).per_minute)
+            turns.append(head_motion(points).pose_degrees)
+            openings.append(np.nanstd(mouth_opening(points)))
+            shown += [frames[index] for index in spread_indices(len(frames), 8)]
+        if sheet is not None:
+            save_image(contact_sheet(shown, columns=8), sheet)
+        return {
+            "face_found_share": round(float(np.mean(found)), 4),
+            "upper_face_ssim_last_quarter": round(float(np.mean(identity)), 4),
+            "blinks_per_minute": round(float(np.mean(blinks)), 2),
+            "head_degrees": round(float(np.mean(turns)), 3),
+            "mouth_opening_std": round(float(np.mean(openings)), 4),
+        }
+
+    def sound(self, portrait: Path) -> dict[str, float]:
+        """What silence, lip weights and another sound do to the mouth and to the rest."""
+        silence = self.scratch / "silence.wav"
+        save_audio(
+            AudioTrack(samples=np.zeros((1, round(self.seconds * 16000)), np.float32), sample_rate_hz=16000), silence
+        )
+        speech = [self.media / "speech" / name for name in SPEECH]
+        openings = {
+            "silent": self.opening(portrait, silence),
+            "lip_weight_0": self.opening(portrait, speech[0], lip_weight=0.0),
+            "lip_weight_1": self.opening(portrait, speech[0]),
+            "lip_weight_1.5": self.opening(portrait, speech[0], lip_weight=1.5),
+        }
+        return {f"mouth_opening_std_{name}": round(float(np.nanstd(value)), 4) for name, value in openings.items()} | {
+            f"mouth_opening_mean_{name}": round(float(np.nanmean(value)), 4) for name, value in openings.items()
+        }
+
+    def reanimated(self, name: str) -> dict[str, float]:
+        """A real talking clip, made again from its first frame and its sound."""
+        video = self.media / "talking" / name
+        frames = [frame.image for frame in iter_video(video, FPS, duration_seconds=self.seconds)]
+        first = self.scratch / f"{name}.png"
+        save_image(frames[0], first)
+        true = mouth_opening(self.track(frames))
+        made = mouth_opening(self.track(self.frames(first, video)))[: len(true)]
+        agreement = opening_agreement(made, true[: len(made)], FPS, MAX_LAG_SECONDS)
+        return {
+            "correlation": round(agreement.correlation, 4),
+            "best_correlation_within_2_frames": round(agreement.best_correlation, 4),
+            "lag_frames": agreement.lag_frames,
+        }
+
+    def landmarks(self, portrait: Path, driving: str) -> dict[str, float]:
+        """Landmark mode: how far the made face is from the landmarks that drove it."""
+        animator = self.animator
+        parts = tuple(part for part in FACE_PARTS if part in animator.preset.landmark_parts)
+        options = AnimationOptions(duration_seconds=self.seconds, parts=parts)
+        from portraitanim.pipelines.animation_inputs import InputReader
+        from portraitanim.progress import SilentProgress
+
+        source = self.media / "talking" / driving
+        with InputReader(animator.parts, animator.plan(None, source, options), options, SilentProgress()) as reader:
+            wanted = reader.read(portrait, None, source).points
+        made = self.track(list(animator.stream(portrait, driving=source, options=options)))
+        assert wanted is not None
+        target = np.concatenate([wanted, np.zeros((*wanted.shape[:2], 1), wanted.dtype)], axis=-1)[: len(made)]
+        error = np.linalg.norm(made[..., :2] - target[..., :2], axis=-1).mean(1) / np.ptp(target[..., 0], axis=1)
+        flat = made.copy()
+        flat[..., 2] = 0
+        return {
+            "error_share_of_face_width": round(float(np.nanmean(error)), 4),
+            "shape_error_percent_of_eye_distance": round(landmark_distance(flat, target).percent, 3),
+        }
+
+    def opening(self, portrait: Path, sound: Path, **chosen: Any) -> np.ndarray:
+        """Mouth opening of a video over time."""
+        return mouth_opening(self.track(self.frames(portrait, sound, **chosen)))
+
+    def frames(self, portrait: Path, sound: Path, **chosen: Any) -> list[np.ndarray]:
+        """The frames of a video driven by sound."""
+        print(f"{portrait.name}, {sound.name} {chosen or ''}", file=sys.stderr)
+        options = AnimationOptions(duration_seconds=self.seconds, **chosen)
+        return list(self.animator.stream(portrait, sound, options=options))
+
+    def crop(self, portrait: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The portrait as the networks see it, and its landmarks."""
+        from portraitanim.face.alignment import FaceCrop
+
+        picture = load_image(portrait)
+        points = self.mesh.search(picture).require(portrait.name)[0].points
+        crop = FaceCrop.around(points, self.animator.preset.sampling.size_px)
+        return crop.apply(picture), crop.points(points)
+
+    def track(self, frames: list[np.ndarray]) -> np.ndarray:
+        """Landmarks ``(frames, 478, 3)``, NaN where no face is found."""
+        missing = np.full((478, 3), np.nan, np.float32)
+        found = [self.mesh.search(frame).faces for frame in frames]
+        return np.stack([faces[0].points if faces else missing for faces in found])
+
+
+if __name__ == "__main__":
+    main()
