@@ -214,11 +214,8 @@ def _notes(reports: Sequence[EvaluationReport], differences: Mapping[int, Sequen
         shown = "; ".join(texts[:_MAX_DIFFERENCES])
         more = f"; and {len(texts) - _MAX_DIFFERENCES} more" if len(texts) > _MAX_DIFFERENCES else ""
         notes.append(f"{_DIFFERENT} {number}: {reports[number].title} differs from {reports[0].title} in {shown}{more}")
+    notes += _left_out_notes(reports)
     for report in reports:
-        for left_out in report.left_out:
-            command = f"; run: {left_out.command}" if left_out.command else ""
-            label = METRICS[left_out.metric].label
-            notes.append(f"{report.title}: {label} was not measured, {left_out.reason}{command}")
         for name, value in report.metrics.items():
             notes += [f"{report.title}: {METRICS[name].label}: {text}" for text in value.warnings]
         if report.num_failed:
@@ -230,4 +227,22 @@ def _notes(reports: Sequence[EvaluationReport], differences: Mapping[int, Sequen
         f"{first.num_clips} clips, {first.num_frames} frames at {first.protocol.fps:g} per second; "
         f"fingerprint {', '.join(dict.fromkeys(report.fingerprint.short for report in reports))}"
     )
+    return notes
+
+
+def _left_out_notes(reports: Sequence[EvaluationReport]) -> list[str]:
+    """One sentence for each reason, however many metrics and rows it has."""
+    gathered: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for report in reports:
+        for left_out in report.left_out:
+            metrics, rows = gathered.setdefault((left_out.reason, left_out.command), ([], []))
+            metrics.append(METRICS[left_out.metric].label)
+            rows.append(report.title)
+    notes = []
+    for (reason, command), (metrics, rows) in gathered.items():
+        labels, titles = list(dict.fromkeys(metrics)), list(dict.fromkeys(rows))
+        where = "" if len(titles) == len(reports) else f"{', '.join(titles)}: "
+        verb = "was" if len(labels) == 1 else "were"
+        advice = f"; run: {command}" if command else ""
+        notes.append(f"{where}{', '.join(labels)} {verb} not measured, {reason}{advice}")
     return notes

@@ -32,7 +32,9 @@ EYE_CORNERS = (33, 263)
 """The outer corners of both eyes, whose distance is the measure of a face."""
 
 MAX_LAG_SECONDS = 0.6
-_STILL_SPREAD = 1e-6
+_STILL_SPREAD = 2e-3
+# Standard deviation of the opening below which a mouth is still: what compression and the mesh make of a frozen
+# picture is a quarter of it at most, speech twenty times as much.
 
 
 @dataclass(frozen=True, kw_only=True)
