@@ -133,9 +133,10 @@ class StageClock:
         flops = self._read_flops() if self._read_flops else 0
         if self._device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+            stream = torch.cuda.current_stream(self._device)
+            start.record(stream)
             yield
-            end.record()
+            end.record(stream)
             self._events.append((stage, start, end))
         else:
             synchronize(self._device)
