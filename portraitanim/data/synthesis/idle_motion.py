@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from portraitanim.data.synthesis.driver_motion import HeadPoses
+from portraitanim.face.idle_motion import slow_noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,17 +58,6 @@ def head_sway(num_frames: int, fps: float, effort: np.ndarray, rng: np.random.Ge
         sizes=np.exp(0.012 * lively * slow_noise(num_frames, fps, 0.25, rng)),
         travel=travel,
     )
-
-
-def slow_noise(num_frames: int, fps: float, cutoff_hz: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth random motion of about unit size, ``(frames,)``, made of waves up to three times the cutoff."""
-    seconds = np.arange(num_frames) / fps
-    rates = cutoff_hz * rng.uniform(0.2, 3.0, 6)
-    sizes = 1 / (1 + (rates / cutoff_hz) ** 2)
-    phases = rng.uniform(0, 2 * np.pi, 6)
-    waves = sizes[:, None] * np.sin(2 * np.pi * rates[:, None] * seconds + phases[:, None])
-    noise: np.ndarray = waves.sum(0) / np.sqrt((sizes**2).sum() / 2) * 0.7
-    return noise
 
 
 def _blinks(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
