@@ -358,8 +358,10 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, name: str) -> No
     assert not list(tmp_path.iterdir())
 
 
+# A run in the background of a shell ignores the signal unless it says otherwise.
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from portraitanim.media.video_writer import VideoWriter
 noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
