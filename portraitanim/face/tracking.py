@@ -115,6 +115,9 @@ class FaceFollower:
         finder: finds the faces.
         fps: frames per second.
         select: which face of the first frame that shows any.
+
+    Attributes:
+        best_search: the search that came nearest to a face, for the message where none was found.
     """
 
     def __init__(self, finder: FaceFinder, fps: float, select: str = "largest") -> None:

@@ -191,7 +191,7 @@ def hostile() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", hostile())
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(20)
 def test_hostile_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MediaError) as caught:
@@ -231,7 +231,8 @@ def outcome(data: bytes) -> None:
 
 
 @given(st.sampled_from(VALID), st.integers(0, 400))
-@settings(max_examples=100, deadline=2000)
+@settings(max_examples=100, deadline=None)
+@pytest.mark.timeout(120)
 def test_truncated_pickle_is_an_error_of_ours(data: bytes, length: int) -> None:
     if length < len(data):
         with tempfile.TemporaryDirectory() as folder, pytest.raises(MediaError):
@@ -239,7 +240,8 @@ def test_truncated_pickle_is_an_error_of_ours(data: bytes, length: int) -> None:
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200, deadline=None)
+@pytest.mark.timeout(120)
 def test_damaged_pickle_is_an_array_or_an_error_of_ours(data: bytes, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(data)
     for place, value in changes:
@@ -249,6 +251,7 @@ def test_damaged_pickle_is_an_array_or_an_error_of_ours(data: bytes, changes: li
 
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=25))
 @example([SNIPPETS[0], b"}", b"b"])
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300, deadline=None)
+@pytest.mark.timeout(120)
 def test_any_program_is_an_array_or_an_error_of_ours(program: list[bytes]) -> None:
     outcome(b"\x80\x04" + b"".join(program) + b".")

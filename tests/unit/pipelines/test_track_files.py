@@ -169,7 +169,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
         b"\x80\x04N.",
     ],
 )
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(20)
 def test_other_files_are_errors_of_ours(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "face.safetensors"
     path.write_bytes(data)
@@ -203,7 +203,8 @@ def outcome(data: bytes) -> None:
 
 
 @given(st.integers(0, len(VALID) - 1))
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(120)
 def test_truncated_file_is_an_error_of_ours(length: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
@@ -213,7 +214,8 @@ def test_truncated_file_is_an_error_of_ours(length: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, HEADER_LENGTH + 40), st.integers(0, 255)), min_size=1, max_size=8))
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(120)
 def test_damaged_file_is_a_track_or_an_error_of_ours(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(VALID)
     for place, value in changes:
@@ -237,7 +239,8 @@ JSON = st.recursive(
     ),
     st.sampled_from(["found", "matrices", "blendshapes", "nothing"]),
 )
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(120)
 def test_hostile_header_is_an_error_of_ours(changes: dict[str, Any], dropped: str) -> None:
     header = json.loads(VALID[8 : 8 + HEADER_LENGTH])
     header.update(changes)
