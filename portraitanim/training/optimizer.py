@@ -48,7 +48,7 @@ def choose_trainable(module: nn.Module, patterns: Sequence[str]) -> list[str]:
 def own_memory(module: nn.Module) -> nn.Module:
     """Move weights that were read from a file out of its memory map.
 
-    There they begin at any address, and torch's backward kernels on a CPU crash where they expect a multiple of 64.
+    There they begin at any address, on which the last bits of sums depend: a run that is resumed would not repeat them.
     """
     with torch.no_grad():
         for parameter in module.parameters():
