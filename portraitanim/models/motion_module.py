@@ -51,14 +51,13 @@ class MotionModule(nn.Module):
             As ``hidden_states``.
         """
         height, width = hidden_states.shape[-2:]
-        tokens = _tokens_over_time(self.norm(hidden_states), num_frames)
+        tokens = _tokens_over_time(self.norm(_plain_layout(hidden_states)), num_frames)
         num_motion = 0
         if motion_tokens is not None:
             num_motion = motion_tokens.shape[1]
-            # Contiguous: torch's group normalization on a CPU crashes in its backward pass where a channels-last input
-            # needs no gradient, as with a frozen reference network.
-            maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width)).contiguous()
-            tokens = torch.cat([_tokens_over_time(self.norm(maps.to(tokens.dtype)), num_motion), tokens], dim=1)
+            maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))
+            before = self.norm(_plain_layout(maps.to(tokens.dtype)))
+            tokens = torch.cat([_tokens_over_time(before, num_motion), tokens], dim=1)
         tokens = self.proj_in(tokens)
         positions = self.positions[:, : tokens.shape[1]].to(tokens.dtype)
         for index, (norm, attention) in enumerate(self._layers()):
@@ -83,6 +82,17 @@ def sinusoidal_positions(max_positions: int, channels: int) -> Tensor:
     table[0, :, 0::2] = torch.sin(position * frequency)
     table[0, :, 1::2] = torch.cos(position * frequency)
     return table
+
+
+def _plain_layout(maps: Tensor) -> Tensor:
+    """A copy in plain layout where training needs one.
+
+    Torch's group normalization on a CPU crashes in its backward pass (2.13) where an input that needs no gradient lies
+    channels-last, as behind frozen networks; maps of a single pixel may do so by their strides alone.
+    """
+    if torch.is_grad_enabled() and not maps.requires_grad:
+        return maps.clone(memory_format=torch.contiguous_format)
+    return maps
 
 
 def _tokens_over_time(maps: Tensor, num_frames: int) -> Tensor:
