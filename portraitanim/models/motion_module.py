@@ -55,9 +55,10 @@ class MotionModule(nn.Module):
         num_motion = 0
         if motion_tokens is not None:
             num_motion = motion_tokens.shape[1]
-            # Contiguous: torch's group normalization on a CPU crashes in its backward pass where a channels-last input
-            # needs no gradient, as with a frozen reference network.
-            maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width)).contiguous()
+            maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))
+            # Torch's group normalization on a CPU crashes in its backward pass where a channels-last input needs no
+            # gradient, as with a frozen reference network. A single pixel counts as channels-last, so: a clone.
+            maps = maps.clone(memory_format=torch.contiguous_format)
             tokens = torch.cat([_tokens_over_time(self.norm(maps.to(tokens.dtype)), num_motion), tokens], dim=1)
         tokens = self.proj_in(tokens)
         positions = self.positions[:, : tokens.shape[1]].to(tokens.dtype)
