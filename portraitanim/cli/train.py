@@ -12,6 +12,7 @@ from portraitanim.cli.console import console
 from portraitanim.config.presets import merge, parse_assignment
 from portraitanim.config.recipes import STAGES, load_recipe
 from portraitanim.config.training import AutoencoderTrainingConfig
+from portraitanim.errors import ConfigError
 
 Stage = Enum("Stage", {stage: stage for stage in STAGES}, type=str)  # type: ignore[misc]
 
@@ -44,7 +45,11 @@ def train(
     for text in assignments or []:
         overrides = merge(overrides, parse_assignment(text))
     resolved = load_recipe(config, stage.value, overrides)
-    chosen = "cpu" if device == "cpu" else None
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"--device is auto or cpu here, got {device!r}. Choose GPUs by CUDA_VISIBLE_DEVICES or accelerate launch."
+        )
+    chosen = None if device == "auto" else device
     if isinstance(resolved, AutoencoderTrainingConfig):
         from portraitanim.training.autoencoder import train_autoencoder
 

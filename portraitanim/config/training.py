@@ -218,6 +218,20 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Test clips that are animated every ``every_steps`` steps (0: never), ``num_frames`` frames of ``num_clips``."""
+
+    every_steps: int = 0
+    num_clips: int = 4
+    num_frames: int = 24
+
+    def __post_init__(self) -> None:
+        _require(self.every_steps >= 0, "validation.every_steps", ">= 0", self.every_steps)
+        for name in ("num_clips", "num_frames"):
+            _require(getattr(self, name) >= 1, f"validation.{name}", ">= 1", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Training of a preset's networks on prepared clips.
 
@@ -236,6 +250,7 @@ class TrainingConfig:
     landmarks: LandmarkConfig = field(default_factory=LandmarkConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:

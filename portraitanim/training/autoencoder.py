@@ -17,8 +17,9 @@ from portraitanim.config.training import AutoencoderLossConfig, AutoencoderTrain
 from portraitanim.data.pictures import PictureDataset
 from portraitanim.pipelines.build import build_autoencoder
 from portraitanim.progress import ProgressReporter
-from portraitanim.training.engine import TrainingEngine, TrainingResult
+from portraitanim.training.engine import TrainingEngine
 from portraitanim.training.optimizer import own_memory
+from portraitanim.training.run_setup import TrainingResult
 
 _NUM_GRADIENT_SCALES = 3
 _NUM_SCALING_PICTURES = 64

@@ -7,16 +7,15 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from portraitanim.config.training import EngineConfig
@@ -33,6 +32,7 @@ from portraitanim.training.checkpoint import (
 )
 from portraitanim.training.ema import MovingAverage
 from portraitanim.training.optimizer import learning_rate, make_optimizer
+from portraitanim.training.run_setup import TrainingResult, installed_trackers, precision_name
 from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
 
 logger = logging.getLogger(__name__)
@@ -40,35 +40,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "weights"
 """Folder of the run with the weights that the rest of the package reads."""
 LOG = "log.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        output: its folder.
-        weights: folder of the weights.
-        num_steps: steps that were made, resumed ones included.
-        loss: mean over the last logged steps.
-        seconds: of this sitting.
-    """
-
-    output: Path
-    weights: Path
-    num_steps: int
-    loss: float
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {
-            "output": str(self.output),
-            "weights": str(self.weights),
-            "num_steps": self.num_steps,
-            "loss": self.loss,
-            "seconds": round(self.seconds, 3),
-        }
+VALIDATION = "validation"
 
 
 class TrainingEngine:
@@ -84,6 +56,8 @@ class TrainingEngine:
         settings: the resolved config, written into the folder.
         progress: shows the steps.
         device: ``None`` lets accelerate choose, ``"cpu"`` keeps it from a GPU.
+        validate: called with a folder and the number of the step; the numbers that it returns are logged.
+        validate_every_steps: how often; 0 is never.
     """
 
     def __init__(
@@ -94,18 +68,21 @@ class TrainingEngine:
         settings: dict[str, Any] | None = None,
         progress: ProgressReporter | None = None,
         device: str | None = None,
+        validate: Callable[[Path, int], dict[str, float]] | None = None,
+        validate_every_steps: int = 0,
     ) -> None:
         self.task, self.config, self.output = task, config, Path(output)
         self.progress = progress or SilentProgress()
         self.settings = settings or {}
+        self.validate, self.validate_every_steps = validate, validate_every_steps
         # accelerate remembers the number format of the process's first run.
         AcceleratorState._reset_state()
         cpu = device == "cpu" or not torch.cuda.is_available()
         self.accelerator = Accelerator(
-            mixed_precision=_precision(config.mixed_precision, cpu),
+            mixed_precision=precision_name(config.mixed_precision, cpu),
             gradient_accumulation_steps=config.accumulation_steps,
             cpu=cpu,
-            log_with=_available_trackers(config.trackers) or None,
+            log_with=installed_trackers(config.trackers) or None,
             project_dir=str(self.output),
         )
         torch.manual_seed(config.seed)
@@ -137,6 +114,8 @@ class TrainingEngine:
                     due = self.step % self.config.checkpoint_every_steps == 0
                     if due or self._stop or self.step == self.config.num_steps:
                         self.save()
+                    if self.validate_every_steps and self.step % self.validate_every_steps == 0:
+                        self._validate()
                     if self._stop and self.step < self.config.num_steps:
                         raise TrainingError(
                             f"Stopped by {self._stop} after step {self.step} of {self.config.num_steps}. "
@@ -271,11 +250,24 @@ class TrainingEngine:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds_per_step": seconds_per_step,
         }
+        self._write_log(values)
+
+    def _write_log(self, values: dict[str, float]) -> None:
         logger.info("Step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self.accelerator.log(values, step=self.step)
         if self.accelerator.is_main_process:
             with (self.output / LOG).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"step": self.step, **values}) + "\n")
+
+    def _validate(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.validate is not None and self.accelerator.is_main_process:
+            folder = self.output / VALIDATION
+            folder.mkdir(exist_ok=True)
+            with self.average.applied(self.learning) if self.average is not None else nullcontext():
+                values = self.validate(folder, self.step)
+            self._write_log({f"validation_{name}": value for name, value in values.items()})
+        self.accelerator.wait_for_everyone()
 
     def _last_state(self) -> str:
         found = list_checkpoints(self.output)
@@ -302,24 +294,3 @@ class TrainingEngine:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _precision(name: str, cpu: bool) -> str:
-    from portraitanim.runtime import resolve_dtype
-
-    if name == "auto":
-        dtype = resolve_dtype("auto", torch.device("cpu" if cpu else "cuda"))
-        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
-    return "no" if name == "fp32" else name
-
-
-def _available_trackers(names: tuple[str, ...]) -> list[str]:
-    from accelerate.utils import is_tensorboard_available, is_wandb_available
-
-    available = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    return [name for name in names if name not in available or available[name]()]
-
-
-def frozen_eval(module: nn.Module) -> nn.Module:
-    """A module that only helps: no gradient, no dropout."""
-    return module.requires_grad_(False).eval()

@@ -1,150 +1,33 @@
-"""Samples of prepared clips as the networks read them, and the networks with their loss."""
+"""Samples of prepared clips, as the networks read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from portraitanim.audio.encoders import AudioEncoder
 from portraitanim.audio.frame_windows import frame_windows
 from portraitanim.config.schema import Preset
-from portraitanim.config.training import TrainingConfig
+from portraitanim.config.training import AugmentationConfig, LandmarkConfig, TrainingConfig
 from portraitanim.data.dataset import ClipDataset, ClipPiece
-from portraitanim.data.latents import autoencoder_fingerprint, encode_pictures
+from portraitanim.data.latents import autoencoder_fingerprint
 from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.mirroring import mirror_landmarks
 from portraitanim.face.regions import face_box, face_region_map, mask_pyramid, region_masks, union_box
-from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.pipelines.weights_folder import write_preset
 from portraitanim.training.augmentation import change_colour, change_sound, choose_parts
-from portraitanim.training.objective import (
-    NoiseSchedule,
-    latent_loss,
-    region_pixel_weights,
-    spatial_weight,
-)
-from portraitanim.training.perceptual import Lpips
-from portraitanim.types import AudioFeatures, RegionMasks
+from portraitanim.training.portrait_objective import PortraitObjective
+from portraitanim.types import AudioFeatures
 
 _NOISE_STREAM, _CHOICE_STREAM, _SOUND_STREAM, _PICTURE_STREAM = 2, 3, 4, 5
-
-
-class PortraitObjective(nn.Module):
-    """The networks of a system with their loss: one forward pass is one pass over a batch of samples.
-
-    Args:
-        network: what is trained.
-        autoencoder: encodes pictures, and decodes for the spatial loss; it never learns here.
-        preset: the system.
-        config: the recipe.
-    """
-
-    def __init__(
-        self, network: PortraitNetwork, autoencoder: AutoencoderKL, preset: Preset, config: TrainingConfig
-    ) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-        self.autoencoder = autoencoder.requires_grad_(False).eval()
-        objective = config.objective
-        self.schedule = NoiseSchedule(preset.scheduler, preset.sampling, objective.scaled_linear_betas)
-        needs_lpips = objective.spatial_weight > 0 and objective.lpips_weight > 0
-        self.lpips = Lpips.load(objective.lpips_weights).requires_grad_(False) if needs_lpips else None
-
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss, and its terms for the log, of a batch from `PortraitTask.collate`."""
-        latents, motion, reference = self._latents(batch)
-        timesteps, noise = batch["timesteps"], batch["noise"]
-        noisy = self.schedule.noisy(latents, noise, timesteps)
-        target = self.schedule.velocity(latents, noise, timesteps)
-        masks = RegionMasks(levels=tuple(batch["masks"])) if "masks" in batch else None
-        condition_map = batch.get("condition_map")
-        predicted = self.network(
-            noisy,
-            timesteps,
-            audio_windows=batch["audio_windows"],
-            reference_latents=reference,
-            motion_latents=motion,
-            condition_map=None if condition_map is None else condition_map.float() / 255,
-            identity_embedding=batch.get("identity"),
-            masks=masks if self.network.denoising_unet.has_regional_audio else None,
-            num_without_reference=batch["num_without_reference"],
-            with_audio=batch["with_audio"],
-        )
-        objective = self.config.objective
-        gamma = objective.min_snr_gamma
-        pixel_weights = None
-        if masks is not None:
-            pixel_weights = region_pixel_weights(masks.at(0), (latents.shape[-2], latents.shape[-1]), objective)
-        loss = latent_loss(
-            predicted,
-            target,
-            None if gamma is None else self.schedule.min_snr_weights(timesteps, gamma),
-            pixel_weights,
-            objective.min_snr_per_batch,
-        )
-        parts = {"latent": loss.detach()}
-        if objective.spatial_weight > 0:
-            clean = self.schedule.clean(noisy, predicted.float(), timesteps)
-            spatial = self._spatial_loss(clean, latents, timesteps, batch["spatial_frames"])
-            parts["spatial"] = spatial.detach()
-            loss = loss + objective.spatial_weight * spatial
-        return loss, parts
-
-    @torch.no_grad()
-    def _latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Latents of frames, motion frames and portrait, encoded here if the batch holds pictures."""
-        if "latents" in batch:
-            latents, motion, reference = batch["latents"], batch["motion"], batch["reference"]
-        else:
-            latents, motion, reference = (
-                self._encode(batch[name]) for name in ("pictures", "motion_pictures", "reference_picture")
-            )
-        if motion.shape[1] == 0:
-            return latents, None, reference
-        grey = batch["motion_is_grey"]
-        if bool(grey.any()):
-            size = self.config_size(batch, latents)
-            middle = encode_pictures(self.autoencoder, torch.zeros(1, 3, *size, device=latents.device)).float()
-            motion = torch.where(grey[:, None, None, None, None], middle[:, None], motion)
-        is_first = batch["is_first_clip"][:, None, None, None, None]
-        return latents, torch.where(is_first, reference[:, None], motion), reference
-
-    def config_size(self, batch: dict[str, Any], latents: Tensor) -> tuple[int, int]:
-        """Height and width in pixels of what the latents show."""
-        if "pictures" in batch:
-            height, width = batch["pictures"].shape[-2:]
-            return height, width
-        factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-        return latents.shape[-2] * factor, latents.shape[-1] * factor
-
-    def _encode(self, pictures: Tensor) -> Tensor:
-        if pictures.numel() == 0:
-            return pictures
-        rows = encode_pictures(self.autoencoder, pictures.flatten(0, -4)).float()
-        return rows.unflatten(0, pictures.shape[:-3])
-
-    def _spatial_loss(self, made: Tensor, true: Tensor, timesteps: Tensor, frames: Tensor) -> Tensor:
-        """EchoMimic's loss in pixels (section 3.3): decode the predicted clean latents and compare."""
-        rows = torch.arange(len(made), device=made.device)[:, None]
-        picked = self._decode(made[rows, frames])
-        with torch.no_grad():
-            wanted = self._decode(true[rows, frames])
-        per_row = (picked - wanted).square().flatten(1).mean(dim=1)
-        if self.lpips is not None:
-            per_row = per_row + self.config.objective.lpips_weight * self.lpips(picked, wanted)
-        weights = spatial_weight(timesteps, self.schedule.num_timesteps).repeat_interleave(frames.shape[1])
-        return (per_row * weights).mean()
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        rows = latents.flatten(0, 1) / self.autoencoder.config.scaling_factor
-        return self.autoencoder.decode(rows.to(self.autoencoder.dtype)).sample.float()
 
 
 class PortraitTask:
@@ -199,6 +82,12 @@ class PortraitTask:
         values["motion_is_grey"] = torch.tensor(bool(chances["motion"] < drops.motion))
         return values
 
+    def fixed_values(self, piece: ClipPiece) -> dict[str, Any]:
+        """What a piece has without any random choice: audio windows, a condition map of all parts, identity."""
+        every = replace(self.config, landmarks=LandmarkConfig())
+        values = self._face_values(piece, np.random.default_rng(0), flipped=False, config=every)
+        return {**values, "audio_windows": self._audio_windows(piece, None)}
+
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """See `TrainingTask.collate`. Samples without reference come first, as `PortraitNetwork.forward` wants."""
         samples = sorted(samples, key=lambda sample: not sample["without_reference"])
@@ -213,9 +102,10 @@ class PortraitTask:
         return batch
 
     def save(self, folder: Path, device: torch.device) -> None:
-        """Write the pipeline; training and autoencoder stay where they are."""
+        """Write the pipeline and the preset that it was built from."""
         del device
         self.pipeline.save_pretrained(folder)
+        write_preset(self.preset, folder)
 
     def _pictures(self, piece: ClipPiece, number: int, flipped: bool) -> dict[str, Tensor]:
         if self.config.data.latents == "cached":
@@ -251,18 +141,19 @@ class PortraitTask:
         frames = torch.randperm(num_frames, generator=generator)[:count]
         return {"timesteps": torch.tensor(timestep), "noise": noise, "spatial_frames": frames}
 
-    def _audio_windows(self, piece: ClipPiece, number: int) -> Tensor:
+    def _audio_windows(self, piece: ClipPiece, number: int | None) -> Tensor:
         audio = self.preset.audio
         states = None
         rate_hz = piece.record.fps if audio.window == "centred" else 50.0
-        if not self.config.augmentation.changes_sound:
+        changes = AugmentationConfig() if number is None else self.config.augmentation
+        if not changes.changes_sound:
             states = self.dataset.audio_states(piece.record, audio.encoder)
         if states is None:
             if self._encoder is None:
                 self._encoder = self._make_encoder()
             waveform = self.dataset.waveform(piece.record, audio.sample_rate_hz)
-            random = np.random.default_rng((self.config.engine.seed, _SOUND_STREAM, number))
-            waveform = change_sound(waveform, self.config.augmentation, random, audio.sample_rate_hz)
+            random = np.random.default_rng((self.config.engine.seed, _SOUND_STREAM, number or 0))
+            waveform = change_sound(waveform, changes, random, audio.sample_rate_hz)
             features = self._encoder.encode(waveform, piece.record.fps)
         else:
             features = AudioFeatures(states=states, rate_hz=rate_hz, encoder=audio.encoder)
@@ -272,7 +163,9 @@ class PortraitTask:
         frames = [min(frame, count - 1) for frame in piece.frames]
         return frame_windows(features, audio.window, piece.record.fps, window=window, frames=frames)
 
-    def _face_values(self, piece: ClipPiece, random: np.random.Generator, flipped: bool) -> dict[str, Any]:
+    def _face_values(
+        self, piece: ClipPiece, random: np.random.Generator, flipped: bool, config: TrainingConfig | None = None
+    ) -> dict[str, Any]:
         """Condition map, region masks and identity of the sample."""
         points, reference = self.dataset.landmarks(piece)
         face = self.dataset.face(piece.record)
@@ -285,7 +178,7 @@ class PortraitTask:
         levels = len(self.preset.network.denoising_unet.block_out_channels)
         values: dict[str, Any] = {
             "masks": mask_pyramid(np.ascontiguousarray(masks), (size, size), levels).levels,
-            "condition_map": torch.from_numpy(self._condition_map(points, size, random)),
+            "condition_map": torch.from_numpy(self._condition_map(points, size, random, config or self.config)),
         }
         if self.preset.network.identity_projection is not None:
             if "identity" not in face:
@@ -296,10 +189,12 @@ class PortraitTask:
             values["identity"] = torch.from_numpy(face["identity"]).float()
         return values
 
-    def _condition_map(self, points: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
+    def _condition_map(
+        self, points: np.ndarray, size: int, random: np.random.Generator, config: TrainingConfig
+    ) -> np.ndarray:
         """uint8 ``(frames or 1, channels, size, size)``: drawings with some parts, or the face box of the piece."""
         if self.preset.condition_map == "landmarks":
-            parts = choose_parts(self.config.landmarks, random)
+            parts = choose_parts(config.landmarks, random)
             return np.stack([draw_landmarks(frame, (size, size), (size, size), parts) for frame in points])
         box = union_box([face_box(frame, size, size, 1.0) for frame in points])
         channels = self.preset.network.condition_encoder.in_channels

@@ -16,9 +16,11 @@ from portraitanim.errors import ConfigError
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.progress import ProgressReporter
-from portraitanim.training.engine import TrainingEngine, TrainingResult
+from portraitanim.training.engine import TrainingEngine
 from portraitanim.training.optimizer import choose_trainable, own_memory
 from portraitanim.training.portrait_task import PortraitTask
+from portraitanim.training.run_setup import TrainingResult
+from portraitanim.training.validation import make_validation
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,18 @@ def train(
     preset = load_preset(config.preset, config.overrides)
     task = make_task(config, preset)
     settings = {"training": to_dict(config), "preset": to_dict(preset)}
-    return TrainingEngine(task, config.engine, Path(output), settings, progress, device).run(resume)
+    validation = make_validation(task, config.validation)
+    engine = TrainingEngine(
+        task,
+        config.engine,
+        Path(output),
+        settings,
+        progress,
+        device,
+        None if validation is None else validation.run,
+        config.validation.every_steps,
+    )
+    return engine.run(resume)
 
 
 def make_task(config: TrainingConfig, preset: Preset) -> PortraitTask:

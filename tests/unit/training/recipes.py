@@ -27,7 +27,7 @@ def small_dataset(root: Path, system: str, **options: Any) -> Path:
     )
 
 
-def small_recipe(system: str, data: Path, **changes: Any) -> TrainingConfig:
+def small_recipe(system: str, data: Path, /, **changes: Any) -> TrainingConfig:
     """Four steps of two clips, in fp32, from frames; ``changes`` are laid over it."""
     values: dict[str, Any] = {
         "preset": system,

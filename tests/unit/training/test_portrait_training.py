@@ -19,6 +19,7 @@ from portraitanim.data.latents import cache_latents
 from portraitanim.errors import ConfigError, InputError, MissingWeightsError, TrainingError
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.pipelines.weights_folder import read_preset
 from portraitanim.training.checkpoint import list_checkpoints
 from portraitanim.training.trainer import make_task, train
 from tests.small_networks import conditioning, small_pipeline
@@ -40,7 +41,7 @@ def test_what_train_writes_animates(system: str, datasets: dict[str, Path], tmp_
     result = train(recipe, tmp_path, device="cpu")
     pipe = PortraitAnimationPipeline.from_pretrained(result.weights)
     pipe.set_progress_bar_config(disable=True)
-    assert pipe.config.preset == system
+    assert to_dict(read_preset(result.weights)) == to_dict(load_preset(system, recipe.overrides))
     frames = pipe(conditioning(system, 4), generator=torch.Generator().manual_seed(0)).frames
     assert frames.shape == (1, 4, 3, 32, 32)
     assert torch.isfinite(frames).all()
