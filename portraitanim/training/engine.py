@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -84,6 +85,8 @@ class TrainingEngine:
             cpu=cpu,
             log_with=installed_trackers(config.trackers) or None,
             project_dir=str(self.output),
+            # A process whose samples all lost their portrait gives the reference network no gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         torch.manual_seed(config.seed)
         self.learning = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
