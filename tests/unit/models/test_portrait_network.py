@@ -226,15 +226,18 @@ def test_training_forward_equals_a_pipeline_call(system: str) -> None:
     torch.testing.assert_close(trained, velocity(network, given, reference, sample), atol=ROUNDING, rtol=0)
 
 
-def test_saved_and_loaded_network_computes_the_same_bits(tmp_path: Path) -> None:
+def test_saved_and_loaded_network_computes_the_same(tmp_path: Path) -> None:
     network = network_of("hallo")
     given, reference, sample = inputs("hallo")
     network.denoising_unet.save_pretrained(tmp_path)
     loaded = DenoisingUNet.from_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
     before = velocity(network, given, reference, sample)
+    saved = network.denoising_unet.state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in loaded.state_dict().items())
     network.denoising_unet = loaded
-    assert torch.equal(before, velocity(network, given, reference, sample))
+    # Loaded weights lie at other addresses, and some CPUs round otherwise where these are not aligned.
+    torch.testing.assert_close(before, velocity(network, given, reference, sample), atol=ROUNDING, rtol=0)
 
 
 def test_too_many_frames_for_the_motion_modules_are_refused() -> None:
