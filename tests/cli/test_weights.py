@@ -246,7 +246,14 @@ def test_interrupt_ends_with_130(tmp_path: Path) -> None:
             WEIGHTS_VARIABLE: str(tmp_path / "w"),
         }
         command = [sys.executable, "-m", "portraitanim", "weights", "pull", "face-landmarker"]
-        with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE) as pulling:
+        # A shell's background jobs ignore the signal, and so would their children.
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as pulling:
             silent.settimeout(60)
             connection, _ = silent.accept()
             pulling.send_signal(signal.SIGINT)
