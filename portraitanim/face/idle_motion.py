@@ -29,6 +29,7 @@ PIVOT_DEPTH_WIDTHS = 0.5
 MEAN_SECONDS_BETWEEN_BLINKS = 3.0
 
 _EAR_TO_EAR = (234, 454)
+_FRAMES_AT_ONCE = 256
 
 
 def idle_landmarks(portrait: np.ndarray, num_frames: int, fps: float, seed: int, amount: float = 1.0) -> np.ndarray:
@@ -61,9 +62,15 @@ def idle_landmarks(portrait: np.ndarray, num_frames: int, fps: float, seed: int,
     ]
     turns = Rotation.from_euler("yxz", np.stack(angles, axis=-1), degrees=True).as_matrix()
     travel = [TRAVEL_WIDTHS * width * fade * slow_noise(num_frames, fps, 0.25, random) for _ in range(2)]
-    faces = _with_living_eyes(rest, num_frames, fps, fade, random)
-    moved = pivot + np.einsum("tij,tnj->tni", turns, faces - pivot)
-    return (moved[..., :2] + np.stack(travel, axis=-1)[:, None]).astype(np.float32)
+    shifts = np.stack(travel, axis=-1)
+    eyes = _living_eyes(num_frames, fps, fade, random)
+    moved = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
+    for start in range(0, num_frames, _FRAMES_AT_ONCE):
+        some = slice(start, start + _FRAMES_AT_ONCE)
+        faces = _with_living_eyes(rest, *(track[some] for track in eyes))
+        turned = pivot + np.einsum("tij,tnj->tni", turns[some], faces - pivot)
+        moved[some] = turned[..., :2] + shifts[some, None]
+    return moved
 
 
 def slow_noise(num_frames: int, fps: float, cutoff_hz: float, random: np.random.Generator) -> np.ndarray:
@@ -93,19 +100,23 @@ def blinks(num_frames: int, fps: float, random: np.random.Generator) -> np.ndarr
     return closed
 
 
-def _with_living_eyes(
-    rest: np.ndarray, num_frames: int, fps: float, fade: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
+def _living_eyes(
+    num_frames: int, fps: float, fade: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How far the lids are closed ``(frames,)``, glances ``(frames, 2)`` and brows ``(frames,)`` in eye widths."""
+    closed = blinks(num_frames, fps, random)
+    glances = np.stack([0.05 * fade * slow_noise(num_frames, fps, 0.5, random) for _ in range(2)], axis=-1)
+    return closed, glances * [1.0, 0.4], 0.05 * fade * slow_noise(num_frames, fps, 0.3, random)
+
+
+def _with_living_eyes(rest: np.ndarray, closed: np.ndarray, glances: np.ndarray, lift: np.ndarray) -> np.ndarray:
     """The resting face ``(frames, 478, 3)`` with lids, irises and brows that move."""
-    faces = np.repeat(rest[None], num_frames, axis=0)
-    closed = blinks(num_frames, fps, random)[:, None, None]
+    faces = np.repeat(rest[None], len(closed), axis=0)
     upper, lower = np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T
     gap = rest[lower] - rest[upper]
-    faces[:, upper] += 0.85 * closed * gap
-    faces[:, lower] -= 0.15 * closed * gap
+    faces[:, upper] += 0.85 * closed[:, None, None] * gap
+    faces[:, lower] -= 0.15 * closed[:, None, None] * gap
     eye_width = float(np.linalg.norm(rest[33, :2] - rest[133, :2]))
-    glances = np.stack([0.05 * fade * slow_noise(num_frames, fps, 0.5, random) for _ in range(2)], axis=-1)
-    faces[:, [*RIGHT_IRIS, *LEFT_IRIS], :2] += eye_width * glances[:, None] * [1.0, 0.4]
-    lift = 0.05 * eye_width * fade * slow_noise(num_frames, fps, 0.3, random)
-    faces[:, [*LEFT_EYEBROW, *RIGHT_EYEBROW], 1] -= lift[:, None]
+    faces[:, [*RIGHT_IRIS, *LEFT_IRIS], :2] += eye_width * glances[:, None]
+    faces[:, [*LEFT_EYEBROW, *RIGHT_EYEBROW], 1] -= eye_width * lift[:, None]
     return faces
