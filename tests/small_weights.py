@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from portraitanim.config.presets import merge
 from portraitanim.config.schema import Preset, from_dict, to_dict
+from portraitanim.config.yaml_files import merge
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.weights_folder import write_preset
 from tests.small_networks import randomize, small_preset

@@ -8,8 +8,9 @@ from itertools import product
 from pathlib import Path
 
 from portraitanim.config.animation import AnimationOptions
-from portraitanim.config.presets import load_preset, merge, parse_assignment
+from portraitanim.config.presets import load_preset, parse_assignment
 from portraitanim.config.schema import Preset
+from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError, InputError
 
 RANDOM_WEIGHTS = "random"

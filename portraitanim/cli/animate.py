@@ -216,8 +216,9 @@ def animate(
 
 def _options(given: dict[str, Any], assignments: list[str]) -> AnimationOptions:
     from portraitanim.config.animation import AnimationOptions
-    from portraitanim.config.presets import merge, parse_assignment
+    from portraitanim.config.presets import parse_assignment
     from portraitanim.config.schema import from_dict
+    from portraitanim.config.yaml_files import merge
 
     overrides: dict[str, Any] = {}
     for text in assignments:

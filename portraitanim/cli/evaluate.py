@@ -188,7 +188,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _protocol(given: dict[str, Any], assignments: list[str]) -> EvaluationProtocol:
-    from portraitanim.config.presets import merge, parse_assignment
+    from portraitanim.config.presets import parse_assignment
+    from portraitanim.config.yaml_files import merge
     from portraitanim.evaluation.protocol import EvaluationProtocol
 
     values = {name: value for name, value in given.items() if value is not None}

@@ -94,8 +94,9 @@ def reanimated(
     from dataclasses import replace
 
     from portraitanim.checkpoints.animators import open_animator
-    from portraitanim.config.presets import merge, parse_assignment
+    from portraitanim.config.presets import parse_assignment
     from portraitanim.config.sweep import SweepConfig, SweepRun
+    from portraitanim.config.yaml_files import merge
     from portraitanim.evaluation.reanimation import reanimate
 
     values: dict[str, Any] = {}

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from portraitanim.cli.console import console
-from portraitanim.config.presets import merge, parse_assignment
+from portraitanim.config.presets import parse_assignment
 from portraitanim.config.recipes import STAGES, load_recipe
 from portraitanim.config.training import AutoencoderTrainingConfig
+from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
 Stage = Enum("Stage", {stage: stage for stage in STAGES}, type=str)  # type: ignore[misc]

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import yaml
 
-from portraitanim.config.presets import merge
 from portraitanim.config.schema import from_dict
+from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from portraitanim.config.animation import FACE_PARTS, PARTS_BESIDE_AUDIO, AnimationOptions
-from portraitanim.config.presets import merge
 from portraitanim.config.schema import Preset, SamplingConfig, SchedulerConfig, from_dict, to_dict
+from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.types import RegionWeights
 

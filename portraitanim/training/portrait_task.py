@@ -19,7 +19,7 @@ from portraitanim.data.dataset import ClipDataset, ClipPiece
 from portraitanim.data.latents import autoencoder_fingerprint
 from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
-from portraitanim.face.mirroring import mirror_landmarks
+from portraitanim.face.mesh_topology import mirror_points
 from portraitanim.face.regions import face_box, face_region_map, mask_pyramid, region_masks, union_box
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.weights_folder import write_preset
@@ -174,7 +174,7 @@ class PortraitTask:
         if self.config.data.masks == "reference":
             masks = region_masks(reference, size, size)
         if flipped:
-            points, masks = mirror_landmarks(points, size), masks[..., ::-1]
+            points, masks = mirror_points(points, size), masks[..., ::-1]
         levels = len(self.preset.network.denoising_unet.block_out_channels)
         values: dict[str, Any] = {
             "masks": mask_pyramid(np.ascontiguousarray(masks), (size, size), levels).levels,

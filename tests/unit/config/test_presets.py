@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitanim.config.presets import load_preset, merge, parse_assignment, preset_names
+from portraitanim.config.presets import load_preset, parse_assignment, preset_names
 from portraitanim.config.schema import Preset, from_dict, to_dict
+from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
 _KEYS = st.text("abc_", min_size=1, max_size=4)

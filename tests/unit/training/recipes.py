@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from portraitanim.config.presets import merge
 from portraitanim.config.schema import from_dict, to_dict
 from portraitanim.config.training import TrainingConfig
+from portraitanim.config.yaml_files import merge
 from tests.prepared_clips import write_dataset
 from tests.small_networks import IMAGE_SIZE, small_preset
 

@@ -8,7 +8,7 @@ from portraitanim.config.training import AugmentationConfig, LandmarkConfig
 from portraitanim.errors import ConfigError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, LEFT_EYELID_PAIRS, RIGHT_EYELID_PAIRS
-from portraitanim.face.mirroring import mirror_landmarks, mirrored_order
+from portraitanim.face.mesh_topology import mirror_order, mirror_points
 from portraitanim.training.augmentation import (
     LANDMARK_PARTS,
     add_noise,
@@ -92,7 +92,7 @@ def test_colour_changes_all_frames_alike() -> None:
 
 
 def test_mirroring_exchanges_the_sides() -> None:
-    order = mirrored_order()
+    order = mirror_order()
     assert np.array_equal(order[order], np.arange(478))
     left, right = np.array(LEFT_EYELID_PAIRS).ravel(), np.array(RIGHT_EYELID_PAIRS).ravel()
     assert np.array_equal(order[right], left)
@@ -106,7 +106,7 @@ def test_sides_keep_their_colours_in_the_mirror() -> None:
     points = np.full((478, 3), 64.0)
     points[468], points[473] = (30, 40, 0), (100, 60, 0)
     plain = draw_landmarks(points, (128, 128), (128, 128), ("pupils",))
-    mirrored = draw_landmarks(mirror_landmarks(points, 128), (128, 128), (128, 128), ("pupils",))
+    mirrored = draw_landmarks(mirror_points(points, 128), (128, 128), (128, 128), ("pupils",))
     assert plain[:, 40, 30].tolist() == mirrored[:, 60, 28].tolist() == [10, 200, 250]
     assert plain[:, 60, 100].tolist() == mirrored[:, 40, 98].tolist() == [250, 200, 10]
 
