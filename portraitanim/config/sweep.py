@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.schema import from_dict
+from portraitanim.config.yaml_files import YamlFolder
 from portraitanim.errors import ConfigError
 
 Drive = Literal["audio", "landmarks", "audio+landmarks"]
 
-_FOLDER = "sweeps"
+_FILES = YamlFolder("sweeps", "sweep")
 _FILE_CHARACTERS = "-_.=,+ "
 
 
@@ -97,8 +94,7 @@ class SweepConfig:
 
 def sweep_names() -> tuple[str, ...]:
     """Names of the sweeps that this package carries."""
-    folder = resources.files("portraitanim.config").joinpath(_FOLDER)
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    return tuple(_FILES.names())
 
 
 def load_sweep(name_or_path: str) -> SweepConfig:
@@ -107,22 +103,5 @@ def load_sweep(name_or_path: str) -> SweepConfig:
     Raises:
         ConfigError: there is none, or it is not one.
     """
-    if name_or_path in sweep_names():
-        source = resources.files("portraitanim.config").joinpath(_FOLDER).joinpath(f"{name_or_path}.yaml")
-        text = source.read_text(encoding="utf-8")
-    else:
-        try:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError(
-                f"No sweep and no file are called {name_or_path!r}. "
-                f"Use one of {', '.join(sweep_names())}, or a YAML file."
-            ) from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name_or_path} is not valid YAML: {error}") from None
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{name_or_path} must hold a mapping: title, runs or grid.")
-    config: SweepConfig = from_dict(SweepConfig, dict(values))
+    config: SweepConfig = from_dict(SweepConfig, _FILES.read(name_or_path))
     return config

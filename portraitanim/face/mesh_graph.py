@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -151,7 +152,7 @@ def wheel_model(*parts: str) -> Path:
     return path
 
 
-class CropGraph:
+class CropGraph(ABC):
     """A mediapipe graph that is run on one crop at a time; safe to share between threads.
 
     Args:
@@ -182,9 +183,9 @@ class CropGraph:
         results = self._results
         self._graph.observe_output_stream(stream, lambda _, packet: results.__setitem__(stream, getter(packet)))
 
+    @abstractmethod
     def packets(self, crop: np.ndarray) -> dict[str, Any]:
         """The graph's input stream → packet."""
-        raise NotImplementedError
 
     def blendshapes(self, results: Mapping[str, Any]) -> np.ndarray | None:
         """Expression scores out of the graph's results."""

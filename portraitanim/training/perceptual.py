@@ -1,80 +1,41 @@
-"""LPIPS for training: how different two pictures look to a network (Zhang et al. 2018, arXiv 1801.03924)."""
+"""LPIPS as a loss: the network that measures it, read for training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from portraitanim.errors import MissingWeightsError
+from portraitanim.errors import DamagedWeightsError, MissingWeightsError
+from portraitanim.models.evaluators.lpips import Lpips
 
-_WIDTHS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-_TRUNK, _HEADS = "vgg16.pth", "lpips_v0.1_vgg.pth"
-_MEAN, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+MODEL_FILE = "model.safetensors"
 
 
-class Lpips(nn.Module):
-    """The first layers of VGG-16 and the published weights of their differences.
+def load_lpips(folder: str | Path | None) -> Lpips:
+    """LPIPS with VGG-16, the usual choice for training, frozen.
 
-    Parameter names are those of the published files: ``features.N`` of VGG-16, ``linK.model.1`` of LPIPS 0.1.
+    Args:
+        folder: what ``weights pull lpips-vgg`` made; `Lpips` needs pictures in [-1, 1].
+
+    Raises:
+        MissingWeightsError: there is no such folder or file.
+        DamagedWeightsError: the file is not that network.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inside = 3
-        for stage, (width, count) in enumerate(_WIDTHS):
-            layers += [nn.MaxPool2d(2)] if stage else []
-            for _ in range(count):
-                layers += [nn.Conv2d(inside, width, 3, padding=1), nn.ReLU()]
-                inside = width
-        self.features = nn.Sequential(*layers)
-        self.heads = nn.ParameterList(torch.ones(width) / width for width, _ in _WIDTHS)
-
-    @classmethod
-    def load(cls, folder: str | Path | None) -> Lpips:
-        """Read trunk and heads from a folder.
-
-        Raises:
-            MissingWeightsError: there is no such folder, or a file is missing from it.
-        """
-        missing = [name for name in (_TRUNK, _HEADS) if folder is None or not (Path(folder) / name).is_file()]
-        if folder is None or missing:
-            raise MissingWeightsError(
-                f"The perceptual term of the spatial loss needs {' and '.join(missing)} in objective.lpips_weights "
-                f"(got {folder}): torchvision's VGG-16 weights (vgg16-397923af.pth, saved as {_TRUNK}) and LPIPS 0.1's "
-                f"{_HEADS}. Get them, or set objective.lpips_weight=0."
-            )
-        model = cls()
-        trunk = torch.load(Path(folder) / _TRUNK, map_location="cpu", weights_only=True)
-        heads = torch.load(Path(folder) / _HEADS, map_location="cpu", weights_only=True)
-        model.features.load_state_dict(
-            {key.removeprefix("features."): value for key, value in trunk.items() if key.startswith("features.")}
+    path = None if folder is None else Path(folder) / MODEL_FILE
+    if path is None or not path.is_file():
+        raise MissingWeightsError(
+            f"The perceptual term of the spatial loss needs the weights lpips-vgg in objective.lpips_weights (got "
+            f"{folder}). Run: portraitanim weights pull lpips-vgg, and name the folder that it prints; or set "
+            "objective.lpips_weight=0."
         )
-        with torch.no_grad():
-            for number, head in enumerate(model.heads):
-                head.copy_(heads[f"lin{number}.model.1.weight"].flatten())
-        return model.eval()
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distance ``(batch,)`` of pictures ``(batch, 3, height, width)`` in [-1, 1]."""
-        total = first.new_zeros(len(first))
-        for head, one, other in zip(self.heads, self._depths(first), self._depths(second), strict=True):
-            difference = (_unit(one) - _unit(other)).square()
-            total = total + (difference * head[:, None, None]).sum(dim=1).mean(dim=(1, 2))
-        return total
-
-    def _depths(self, pictures: Tensor) -> Iterator[Tensor]:
-        mean, scale = (pictures.new_tensor(values)[:, None, None] for values in (_MEAN, _SCALE))
-        hidden = (pictures - mean) / scale
-        for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
-                yield hidden
-            hidden = layer(hidden)
-        yield hidden
-
-
-def _unit(features: Tensor) -> Tensor:
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    network = Lpips("vgg")
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise DamagedWeightsError(
+            f"{path} cannot be used ({str(error).splitlines()[0]}). "
+            "Run: portraitanim weights pull lpips-vgg --overwrite"
+        ) from None
+    return network.eval().requires_grad_(False)

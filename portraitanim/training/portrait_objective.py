@@ -18,7 +18,7 @@ from portraitanim.training.objective import (
     region_pixel_weights,
     spatial_weight,
 )
-from portraitanim.training.perceptual import Lpips
+from portraitanim.training.perceptual import load_lpips
 from portraitanim.types import RegionMasks
 
 
@@ -41,7 +41,7 @@ class PortraitObjective(nn.Module):
         objective = config.objective
         self.schedule = NoiseSchedule(preset.scheduler, preset.sampling, objective.scaled_linear_betas)
         needs_lpips = objective.spatial_weight > 0 and objective.lpips_weight > 0
-        self.lpips = Lpips.load(objective.lpips_weights).requires_grad_(False) if needs_lpips else None
+        self.lpips = load_lpips(objective.lpips_weights) if needs_lpips else None
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and its terms for the log, of a batch from `PortraitTask.collate`."""

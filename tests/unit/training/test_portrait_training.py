@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import to_dict
 from portraitanim.config.training import DropConfig
 from portraitanim.data.latents import cache_latents
 from portraitanim.errors import ConfigError, InputError, MissingWeightsError, TrainingError
+from portraitanim.models.evaluators.lpips import Lpips
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.weights_folder import read_preset
@@ -168,6 +169,17 @@ def test_spatial_loss_without_its_weights_says_how_to_get_them(datasets: dict[st
     recipe = small_recipe("echomimic", datasets["echomimic"], objective={"spatial_weight": 0.1})
     with pytest.raises(MissingWeightsError, match=r"objective\.lpips_weight=0"):
         train(recipe, tmp_path, device="cpu")
+
+
+def test_spatial_loss_reads_the_installed_lpips(datasets: dict[str, Path], tmp_path: Path) -> None:
+    save_file(Lpips("vgg").state_dict(), tmp_path / "model.safetensors")
+    losses = []
+    for weight in (0.0, 1.0):
+        changes = {"spatial_weight": 1.0, "lpips_weight": weight, "lpips_weights": str(tmp_path), "spatial_frames": 1}
+        recipe = small_recipe("echomimic", datasets["echomimic"], objective=changes)
+        task = make_task(recipe, load_preset(recipe.preset, recipe.overrides))
+        losses.append(float(task.module(task.collate([task.sample(0)]))[1]["spatial"]))
+    assert losses[0] != losses[1]
 
 
 def test_spatial_loss_adds_pixels_to_the_gradient(datasets: dict[str, Path]) -> None:
