@@ -161,6 +161,11 @@ class SamplingConfig:
     num_overlap_frames: int = 0
     window_shift_per_step: int = 0
     noise_clamp: float | None = None
+    deep_every_steps: int = 1
+    """The deep stages of the denoising network are computed in every Nth step; between, their last output is read
+    again (DeepCache, arXiv 2312.00858)."""
+    decoder: Literal["full", "small"] = "full"
+    """``small`` decodes with a TAESD-compatible autoencoder instead of the weights' own."""
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -173,6 +178,7 @@ class SamplingConfig:
             scale = getattr(self, name)
             _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
         _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
+        _require(1 <= self.deep_every_steps <= 100, "sampling.deep_every_steps", "from 1 to 100", self.deep_every_steps)
         _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
         _require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,

@@ -14,6 +14,7 @@ from torch.nn.functional import silu
 from portraitanim.errors import ShapeError
 from portraitanim.models.attention_processors import KeysValues, project_keys_values
 from portraitanim.models.audio_attention import RegionalAudioAttention
+from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes
@@ -98,13 +99,17 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(block_out_channels[0], out_channels, 3, padding=1)
 
-    def forward(self, sample: Tensor, timestep: Tensor | float, context: UNetContext) -> Tensor:
+    def forward(
+        self, sample: Tensor, timestep: Tensor | float, context: UNetContext, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """Predict the velocity.
 
         Args:
             sample: noisy latents ``(batch, frames, in_channels, height, width)``.
             timestep: one for all, or one per batch item ``(batch,)``.
             context: conditions, projected by `project_reference`, `project_cross` and `project_audio`.
+            deep: what the deep stages made in an earlier step, which is read instead, or where it is left; ``None``:
+                everything is computed and nothing kept.
 
         Returns:
             ``(batch, frames, out_channels, height, width)``.
@@ -123,7 +128,7 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
         hidden_states = self.conv_in(sample.flatten(0, 1))
         if context.condition is not None:
             hidden_states = _add_condition(hidden_states.unflatten(0, (batch, frames)), context).flatten(0, 1)
-        hidden_states = self._walk(hidden_states, self._embed_time(timestep, frames, sample), context)
+        hidden_states = self._walk(hidden_states, self._embed_time(timestep, frames, sample), context, deep)
         hidden_states = self.conv_out(silu(self.conv_norm_out(hidden_states)))
         return hidden_states.unflatten(0, (batch, frames))
 

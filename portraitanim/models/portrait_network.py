@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from portraitanim.config.schema import Quirks
 from portraitanim.errors import ShapeError
 from portraitanim.models.attention_processors import KeysValues
+from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
 from portraitanim.models.reference_unet import ReferenceUNet
@@ -199,9 +200,11 @@ class PortraitNetwork(nn.Module):
             added=None if latents is None else unet.project_latents(latents),
         )
 
-    def denoise(self, sample: Tensor, timestep: Tensor | float, context: UNetContext) -> Tensor:
+    def denoise(
+        self, sample: Tensor, timestep: Tensor | float, context: UNetContext, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """Predict the velocity of ``(batch, frames, channels, height, width)``; see `DenoisingUNet.forward`."""
-        return self.denoising_unet(sample, timestep, context)
+        return self.denoising_unet(sample, timestep, context, deep)
 
     def forward(
         self,

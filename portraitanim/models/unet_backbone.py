@@ -11,6 +11,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
 from portraitanim.errors import ConfigError
+from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes, StageSpec, UNetStage
 
@@ -88,15 +89,26 @@ class UNetBackbone(nn.Module):
         embedding = self.time_embedding(self.time_proj(timestep).to(like.dtype))
         return embedding if len(timestep) == 1 else embedding.repeat_interleave(num_frames, dim=0)
 
-    def _walk(self, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext) -> Tensor:
+    def _walk(
+        self, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, deep: DeepFeatures | None = None
+    ) -> Tensor:
+        known = None if deep is None else deep.of_rows(len(hidden_states))
         skips = [hidden_states]
-        for stage in self.down_blocks:
-            hidden_states, outputs = stage(hidden_states, time_embedding, context)
-            skips += outputs
-        hidden_states, _ = self.mid_block(hidden_states, time_embedding, context)
-        for stage in self.up_blocks:
-            hidden_states, _ = stage(hidden_states, time_embedding, context, skips)
-        return hidden_states
+        if known is None:
+            for stage in self.down_blocks:
+                hidden_states, outputs = stage(hidden_states, time_embedding, context)
+                skips += outputs
+            hidden_states, _ = self.mid_block(hidden_states, time_embedding, context)
+            *deeper, last = cast("Sequence[UNetStage]", list(self.up_blocks))
+            for stage in deeper:
+                hidden_states, _ = stage(hidden_states, time_embedding, context, skips)
+            if deep is None:
+                return last(hidden_states, time_embedding, context, skips)[0]
+            hidden_states, _ = last(hidden_states, time_embedding, context, skips, range(len(last.resnets) - 1))
+            deep.keep(hidden_states)
+            known = hidden_states
+        last = cast("UNetStage", self.up_blocks[-1])
+        return last(known, time_embedding, context, skips, range(len(last.resnets) - 1, len(last.resnets)))[0]
 
 
 def _cut_after_last_attention(specs: list[StageSpec]) -> list[StageSpec]:

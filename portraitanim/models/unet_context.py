@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
+from torch import Tensor, arange
 
 from portraitanim.models.attention_processors import KeysValues, SpatialContext
 from portraitanim.models.audio_attention import RegionalAudioContext
@@ -85,22 +85,41 @@ class UNetContext:
             condition=None if self.condition is None else self.condition[-num_portraits:],
         )
 
-    def window(self, frames: Sequence[int]) -> UNetContext:
-        """The context of some frames of the video, in the given order."""
-        index = list(frames)
+    def windows(self, windows: Sequence[Sequence[int]]) -> UNetContext:
+        """The context of some windows of the video, which are batch items beside one another.
+
+        Args:
+            windows: frames of each window, equally many.
+
+        Returns:
+            A context whose batch has, for each item of this one, one item per window.
+        """
+        count, index = len(windows), [list(window) for window in windows]
+        length = len(index[0])
 
         def rows(tensor: Tensor) -> Tensor:
-            return tensor.unflatten(0, (-1, self.num_frames))[:, index].flatten(0, 1)
+            return tensor.unflatten(0, (-1, self.num_frames))[:, index].flatten(0, 2)
+
+        def items(tensor: Tensor) -> Tensor:
+            return tensor if count == 1 else tensor.repeat_interleave(count, dim=0)
 
         condition = self.condition
-        if condition is not None and condition.shape[1] > 1:
-            condition = condition[:, index]
+        if condition is not None:
+            condition = condition[:, index].flatten(0, 1) if condition.shape[1] > 1 else items(condition)
+        reference_rows = None if self.reference_rows is None else rows(self.reference_rows)
+        if reference_rows is None and self.reference and count > 1:
+            keys, _ = next(iter(self.reference.values()))
+            reference_rows = arange(len(keys), device=keys.device).repeat_interleave(count * length)
+        per_frame = self.cross_is_audio
         return replace(
             self,
-            num_frames=len(index),
-            reference_rows=None if self.reference_rows is None else rows(self.reference_rows),
-            cross=_map_pairs(self.cross, lambda x: x[:, index]) if self.cross_is_audio else self.cross,
+            num_frames=length,
+            num_without_reference=self.num_without_reference * count,
+            num_without_audio=self.num_without_audio * count,
+            reference_rows=reference_rows,
+            cross=_map_pairs(self.cross, lambda x: x[:, index].flatten(0, 1) if per_frame else items(x)),
             audio={name: [(rows(k), rows(v)) for k, v in regions] for name, regions in self.audio.items()},
+            motion_tokens={name: items(tokens) for name, tokens in self.motion_tokens.items()},
             region_masks=None if self.region_masks is None else [rows(mask) for mask in self.region_masks],
             condition=condition,
         )

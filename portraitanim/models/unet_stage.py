@@ -129,20 +129,22 @@ class UNetStage(nn.Module):
         time_embedding: Tensor,
         context: UNetContext,
         skips: list[Tensor] | None = None,
+        layers: range | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Run all layers.
+        """Run all layers, or some of a stage that changes no size.
 
         Args:
             hidden_states: ``(rows, channels, height, width)``, rows batch-major, then frames.
             time_embedding: ``(rows or 1, time_channels)``.
             context: the conditions of this call.
             skips: outputs of the down stages, for an up stage, which takes its own from the end.
+            layers: which layers; ``None`` for all.
 
         Returns:
             The features, and the outputs that an up stage will read.
         """
         outputs = []
-        for index in range(len(self.resnets)):
+        for index in range(len(self.resnets)) if layers is None else layers:
             skip = skips.pop() if skips is not None else None
             if self.gradient_checkpointing and is_grad_enabled():
                 hidden_states = checkpoint(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,14 +18,16 @@ from diffusers.utils import BaseOutput
 from PIL.Image import Image
 from torch import Tensor
 
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Quirks, SamplingConfig, from_dict, to_dict
 from portraitanim.diffusion.schedule import check_scheduler
-from portraitanim.diffusion.windows import sequential_clips
-from portraitanim.errors import InputError, ShapeError
+from portraitanim.diffusion.windows import Clip, sequential_clips
+from portraitanim.errors import ConfigError, InputError, ShapeError
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
+from portraitanim.pipelines.frame_decoding import decode_frames
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
 from portraitanim.types import Conditioning, RegionMasks, RegionWeights
 
@@ -188,6 +192,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         decode: bool = True,
         next_motion: NextMotion | None = None,
         clip_store: ClipStore | None = None,
+        execution: ExecutionConfig | None = None,
         **sampling: Any,
     ) -> Iterator[Tensor]:
         """Yield frames as soon as they exist, ``(batch, frames, 3, height, width)`` in [0, 1] (or latents).
@@ -204,12 +209,18 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             next_motion: chooses the motion frames of the next clip, where videos are made clip after clip.
             clip_store: keeps finished clips and gives them back instead of computing them again. A video that is made
                 by overlapping windows is one clip.
+            execution: how much is computed at once; ``None`` for what suits the device. Where it works ahead,
+                ``callback_on_step_end`` and ``clip_store`` are called from another thread.
             **sampling: see `__call__`.
+
+        Raises:
+            ConfigError: ``execution`` works ahead and the networks are offloaded: two would be needed at once.
         """
         given = {name: value for name, value in sampling.items() if value is not None}
         options: SamplingConfig = from_dict(SamplingConfig, {**self.config.sampling, **given}, "sampling")
         self._check(conditioning, options)
         device, dtype = self._execution_device, self.denoising_unet.dtype
+        execution = self._execution(execution, device)
         conditioning = conditioning.to(device, dtype)
         run = SamplingRun.start(
             self.network,
@@ -218,6 +229,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             self._encode(conditioning.reference_image),
             generator,
             None if latents is None else latents.to(device, dtype),
+            execution,
         )
         try:
             if options.plan == "sequential":
@@ -226,6 +238,15 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                 yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
         finally:  # also where the caller has enough frames, or an error stops the video
             self.maybe_free_model_hooks()
+
+    def _execution(self, chosen: ExecutionConfig | None, device: torch.device) -> ExecutionConfig:
+        is_offloaded = any(hasattr(part, "_hf_hook") for part in self.components.values())
+        if chosen is None:
+            suited = ExecutionConfig.for_device(device.type)
+            return replace(suited, work_ahead=False) if is_offloaded else suited
+        if chosen.work_ahead and is_offloaded:
+            raise ConfigError("work_ahead needs two networks at once, and offloading keeps one. Leave one of them out.")
+        return chosen
 
     def _check(self, conditions: Conditioning, sampling: SamplingConfig) -> None:
         conditioning = conditions.window([0])
@@ -261,27 +282,53 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         store: ClipStore | None,
     ) -> Iterator[Tensor]:
         num_frames, num_motion = run.conditioning.num_frames, run.sampling.num_motion_frames
-        length = run.sampling.num_frames_per_clip
-        before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
-        tail: Tensor | None = None
-        for number, clip in enumerate(sequential_clips(num_frames, length)):
-            noise = run.initial_latents(number * length, length)
-            made = _restore(store, number, noise, run.generator)
-            if made is None:
-                if tail is not None:
-                    # Motion frames take the way through pixels, as the weights learned them.
-                    before = self._encode((tail * 2 - 1).flatten(0, 1)).unflatten(0, tail.shape[:2])
-                context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
-                velocity = partial(run.clip_velocity, context=context)
-                made = self._denoise(run, noise, velocity, on_step_end, store, number)
-                _keep(store, number, made, run.generator)
-            is_last = (number + 1) * length >= num_frames
-            if decode or (num_motion and not is_last):
-                pixels = torch.cat(list(self._decode(made)), dim=1)
-                if num_motion:
-                    tail = pixels[:, length - num_motion :] if next_motion is None else next_motion(number, pixels)
-                made = pixels if decode else made
-            yield made[:, : clip.num_new]
+        make = partial(self._make_clip, run, on_step_end, store)
+        clips = list(sequential_clips(num_frames, run.sampling.num_frames_per_clip))
+        making: Callable[[], Tensor] = partial(make, 0, clips[0], None)
+        with _worker(run) as start:
+            for number, clip in enumerate(clips):
+                latents = making()
+                is_last = number + 1 == len(clips)
+                head, tail = latents[:, : len(clip.frames) - num_motion], latents[:, len(clip.frames) - num_motion :]
+                motion, pixels = None, []
+                if num_motion and not is_last:
+                    # The frames that the next clip reads come first: it need not wait for the others.
+                    if next_motion is None:
+                        motion = torch.cat(list(self._decode(run, tail)), dim=1)
+                    else:
+                        pixels = list(self._decode(run, latents))
+                        motion = next_motion(number, torch.cat(pixels, dim=1))
+                if not is_last:
+                    making = start(make, number + 1, clips[number + 1], motion)
+                if decode and not pixels:
+                    pixels = [*self._decode(run, head), *(self._decode(run, tail) if motion is None else [motion])]
+                yield (torch.cat(pixels, dim=1) if decode else latents)[:, : clip.num_new]
+
+    @torch.no_grad()  # a setting of the thread
+    def _make_clip(
+        self,
+        run: SamplingRun,
+        on_step_end: StepCallback | None,
+        store: ClipStore | None,
+        number: int,
+        clip: Clip,
+        motion: Tensor | None,
+    ) -> Tensor:
+        """Latents of one clip, made or restored; ``motion`` are the pictures that it reads, none for the first."""
+        num_motion = run.sampling.num_motion_frames
+        noise = run.initial_latents(number * len(clip.frames), len(clip.frames))
+        made = _restore(store, number, noise, run.generator)
+        if made is None:
+            if motion is None:
+                before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
+            else:
+                # Motion frames take the way through pixels, as the weights learned them.
+                before = self._encode((motion * 2 - 1).flatten(0, 1)).unflatten(0, motion.shape[:2])
+            context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
+            velocity = partial(run.clip_velocity, context=context, deep=run.deep_features())
+            made = self._denoise(run, noise, velocity, on_step_end, store, number)
+            _keep(store, number, made, run.generator)
+        return made
 
     def _by_windows(
         self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool, store: ClipStore | None
@@ -289,11 +336,12 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         noise = run.initial_latents(0, run.conditioning.num_frames)
         latents = _restore(store, 0, noise, run.generator)
         if latents is None:
-            velocity = partial(run.video_velocity, context_of=run.window_contexts())
+            deep_of = run.window_deep_features()
+            velocity = partial(run.video_velocity, context_of=run.window_contexts(), deep_of=deep_of)
             latents = self._denoise(run, noise, velocity, on_step_end, store, 0)
             _keep(store, 0, latents, run.generator)
         if decode:
-            yield from self._decode(latents)
+            yield from self._decode(run, latents)
         else:
             yield latents
 
@@ -308,8 +356,10 @@ class PortraitAnimationPipeline(DiffusionPipeline):
     ) -> Tensor:
         """All steps of one clip, or of the whole video by windows; those that ``store`` knows are not made again."""
         # Multistep schedulers remember their last outputs: every clip starts anew.
-        self.scheduler.set_timesteps(run.sampling.num_inference_steps, device=noise.device)
+        # The scheduler's own numbers stay on the host: it looks at them, and each look at a GPU would wait for it.
+        self.scheduler.set_timesteps(run.sampling.num_inference_steps, device="cpu")
         timesteps = self.scheduler.timesteps
+        on_device = timesteps.to(noise.device)
         latents = noise * self.scheduler.init_noise_sigma
         # Only DDIM's steps depend on nothing but the latents: other schedulers start the clip again.
         steps_kept = store if isinstance(self.scheduler, DDIMScheduler) else None
@@ -320,11 +370,14 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             extra["generator"] = run.generator
         with self.progress_bar(total=len(timesteps)) as progress:
             for step, timestep in enumerate(timesteps[num_done:], num_done):
-                velocity = velocity_of(self.scheduler.scale_model_input(latents, timestep), timestep, step)
+                run.raise_if_stopped()
+                velocity = velocity_of(self.scheduler.scale_model_input(latents, timestep), on_device[step], step)
                 latents = self.scheduler.step(velocity, timestep, latents, **extra, return_dict=False)[0]
                 if on_step_end is not None:
                     latents = on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
-                if steps_kept is not None and step + 1 < len(timesteps):
+                # A step that reads what an earlier one kept cannot be the first after a new start.
+                starts_anew = (step + 1) % run.sampling.deep_every_steps == 0
+                if steps_kept is not None and starts_anew and step + 1 < len(timesteps):
                     steps_kept.save_step(number, step + 1, latents)
                 progress.update()
         return latents
@@ -334,11 +387,8 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
         return (posterior.mode() * self.vae.config.scaling_factor).to(self.denoising_unet.dtype)
 
-    def _decode(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yield pictures ``(batch, 1, 3, height, width)`` in [0, 1], one frame after another."""
-        for frame in latents.unbind(dim=1):
-            pixels = self.vae.decode((frame / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-            yield (pixels / 2 + 0.5).clamp(0, 1).float()[:, None]
+    def _decode(self, run: SamplingRun, latents: Tensor) -> Iterator[Tensor]:
+        return decode_frames(self.vae, latents, run.execution.num_frames_per_decode)
 
     @staticmethod
     def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:
@@ -350,6 +400,22 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
         pixels = (frames * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
         return [[PillowImage.fromarray(frame) for frame in video] for video in pixels]
+
+
+@contextmanager
+def _worker(run: SamplingRun) -> Iterator[Callable[..., Callable[[], Tensor]]]:
+    """Gives a function that starts a call in another thread and returns how to get its result.
+
+    Where the run does not work ahead, the call is made when its result is asked for.
+    """
+    if not run.execution.work_ahead:
+        yield partial
+        return
+    with ThreadPoolExecutor(1, "portraitanim-clips") as pool:
+        try:
+            yield lambda function, *args: pool.submit(function, *args).result
+        finally:
+            run.stop()  # nobody reads what is being made
 
 
 def _restore(store: ClipStore | None, number: int, noise: Tensor, generator: Generators) -> Tensor | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from threading import Event
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import SamplingConfig
 from portraitanim.diffusion.guidance import Guidance
 from portraitanim.diffusion.windows import overlapping_windows, window_weights
-from portraitanim.errors import ShapeError
+from portraitanim.errors import InputError, ShapeError
+from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.portrait_network import PortraitNetwork, ReferenceFeatures
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.types import BatchLayout, Branch, Conditioning, RegionMasks
@@ -42,6 +47,7 @@ class SamplingRun:
         reference: the portraits' features, projected.
         generator: source of the noise.
         latents: noise that was given, ``(portraits, frames, channels, height, width)``, or ``None``.
+        execution: how much is computed at once.
     """
 
     network: PortraitNetwork
@@ -54,6 +60,8 @@ class SamplingRun:
     reference: ReferenceFeatures
     generator: Generators
     latents: Tensor | None
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    _stopped: Event = field(default_factory=Event)
 
     @classmethod
     def start(
@@ -64,6 +72,7 @@ class SamplingRun:
         portrait_latents: Tensor,
         generator: Generators,
         latents: Tensor | None,
+        execution: ExecutionConfig | None = None,
     ) -> SamplingRun:
         """Read the portraits, once for the whole video."""
         guidance = Guidance.from_scales(
@@ -93,7 +102,17 @@ class SamplingRun:
             reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
+            execution=execution or ExecutionConfig(),
         )
+
+    def stop(self) -> None:
+        """Let a thread that still makes a clip end at its next step."""
+        self._stopped.set()
+
+    def raise_if_stopped(self) -> None:
+        """End the calling thread's work where nobody wants it any more."""
+        if self._stopped.is_set():
+            raise CancelledError
 
     def initial_latents(self, first_frame: int, num_frames: int) -> Tensor:
         """Noise ``(portraits, num_frames, channels, height, width)`` for the frames from ``first_frame`` on.
@@ -149,14 +168,42 @@ class SamplingRun:
             weights=piece.region_weights,
         )
 
-    def window_contexts(self) -> Callable[[Sequence[int]], UNetContext]:
-        """A function that gives the conditions of a window of the video."""
-        num_frames = self.conditioning.num_frames
-        if num_frames > _MAX_FRAMES_PROJECTED_AT_ONCE:
-            return self.clip_context
-        return self.clip_context(range(num_frames)).window
+    def deep_features(self) -> DeepFeatures | None:
+        """A place for what a clip's deep stages make, where not every step computes them."""
+        return DeepFeatures() if self.sampling.deep_every_steps > 1 else None
 
-    def clip_velocity(self, sample: Tensor, timestep: Tensor, step: int, context: UNetContext) -> Tensor:
+    def window_deep_features(self) -> Mapping[int, DeepFeatures] | None:
+        """The same for each group of windows of a video, by the number of its first window.
+
+        Raises:
+            InputError: the video is so long that this would fill the memory.
+        """
+        if self.sampling.deep_every_steps == 1:
+            return None
+        if self.conditioning.num_frames > _MAX_FRAMES_PROJECTED_AT_ONCE:
+            raise InputError(
+                f"sampling.deep_every_steps keeps features of every frame of a video that is made by overlapping "
+                f"windows: at most {_MAX_FRAMES_PROJECTED_AT_ONCE} frames, got {self.conditioning.num_frames}. "
+                "Use --set sampling.deep_every_steps=1, or make the video in parts."
+            )
+        return defaultdict(DeepFeatures)
+
+    def window_contexts(self) -> Callable[[Sequence[Sequence[int]]], UNetContext]:
+        """A function that gives the conditions of some windows of the video, which are read at once."""
+        num_frames = self.conditioning.num_frames
+        if num_frames <= _MAX_FRAMES_PROJECTED_AT_ONCE:
+            return self.clip_context(range(num_frames)).windows
+
+        def projected(windows: Sequence[Sequence[int]]) -> UNetContext:
+            frames = [frame for window in windows for frame in window]
+            length = len(windows[0])
+            return self.clip_context(frames).windows([range(i, i + length) for i in range(0, len(frames), length)])
+
+        return projected
+
+    def clip_velocity(
+        self, sample: Tensor, timestep: Tensor, step: int, context: UNetContext, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """Guided velocity of the frames of one clip or window.
 
         Args:
@@ -164,28 +211,48 @@ class SamplingRun:
             timestep: of the training schedule.
             step: number of the step, which decides whether guidance acts.
             context: the conditions of these frames.
+            deep: what earlier steps kept of these frames, where not every step computes the deep stages.
         """
         branches = self.guidance.branches(step, self.sampling.num_inference_steps)
         if branches != self.branches:
             context = context.full_branch(len(sample))
-        velocity = self.network.denoise(sample.repeat(len(branches), 1, 1, 1, 1), timestep, context)
+        if deep is not None and step % self.sampling.deep_every_steps == 0:
+            deep.forget()
+        velocity = self.network.denoise(sample.repeat(len(branches), 1, 1, 1, 1), timestep, context, deep)
         return self.guidance.combine(velocity, branches)
 
     def video_velocity(
-        self, sample: Tensor, timestep: Tensor, step: int, context_of: Callable[[Sequence[int]], UNetContext]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        step: int,
+        context_of: Callable[[Sequence[Sequence[int]]], UNetContext],
+        deep_of: Mapping[int, DeepFeatures] | None = None,
     ) -> Tensor:
-        """Guided velocity of all frames of the video: each frame's mean over the windows that hold it."""
+        """Guided velocity of all frames of the video: each frame's mean over the windows that hold it.
+
+        Windows stay where they are while they read what their deep stages made: ``deep_of`` holds it by the number of
+        the first window of those that are read at once.
+        """
         sampling, num_frames = self.sampling, sample.shape[1]
+        moved = step - step % sampling.deep_every_steps
         windows = overlapping_windows(
             num_frames,
             sampling.num_frames_per_clip,
             sampling.num_overlap_frames,
-            shift=sampling.window_shift_per_step * step,
+            shift=sampling.window_shift_per_step * moved,
         )
         total = torch.zeros_like(sample)
-        for window in windows:
-            index = list(window)
-            total[:, index] += self.clip_velocity(sample[:, index], timestep, step, context_of(window))
+        at_once = self.execution.num_windows_per_call
+        for first in range(0, len(windows), at_once):
+            group = windows[first : first + at_once]
+            # Windows are rows of the batch beside one another: (portraits · windows, frames, …).
+            rows = sample[:, [list(window) for window in group]].flatten(0, 1)
+            deep = None if deep_of is None else deep_of[first]
+            velocity = self.clip_velocity(rows, timestep, step, context_of(group), deep)
+            velocity = velocity.unflatten(0, (-1, len(group)))
+            for number, window in enumerate(group):
+                total[:, list(window)] += velocity[:, number]
         guided = len(self.guidance.branches(step, sampling.num_inference_steps)) > 1
         if self.network.quirks.sum_overlaps_without_guidance and not guided:
             return total
