@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 
 from portraitanim.benchmarking.scenarios import RANDOM_WEIGHTS
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset
+from portraitanim.config.speeds import fits_small_decoder
 from portraitanim.pipelines.animator import Animator, AnimatorParts
 from portraitanim.pipelines.build import build_pipeline
 
@@ -28,6 +31,7 @@ def random_animator(
     *,
     landmarker: Path | None = None,
     identity_encoder: Any | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Animator:
     """Networks of a preset at full size, made where and as they will run.
 
@@ -37,10 +41,12 @@ def random_animator(
         dtype: number format.
         landmarker: MediaPipe's face landmarker, where it is installed.
         identity_encoder: as in `AnimatorParts`; without one, a random vector stands in for the identity, at no cost.
+        execution: as in `AnimatorParts`.
     """
     torch.manual_seed(0)
     with _default_dtype(dtype):  # so that no float32 copy of the weights ever exists
         pipeline = build_pipeline(preset, device)
+        small_decoder = AutoencoderTiny().to(device).eval() if fits_small_decoder(preset.autoencoder) else None
     if preset.network.identity_projection is not None and identity_encoder is None:
         identity_encoder = _RandomIdentity(preset.network.identity_projection.embedding_dim)
     parts = AnimatorParts(
@@ -49,6 +55,8 @@ def random_animator(
         audio_encoder=_audio_encoder(preset.audio.encoder, device),
         identity_encoder=identity_encoder,
         landmarker=landmarker,
+        small_decoder=small_decoder,
+        execution=execution,
         name=RANDOM_WEIGHTS,
         fingerprint=RANDOM_WEIGHTS,
     )

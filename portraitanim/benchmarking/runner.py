@@ -106,7 +106,7 @@ def run_scenario(
     machine = describe_machine(device)
     reporter = progress or SilentProgress()
     with TemporaryDirectory(prefix="portraitanim-bench-") as folder:
-        sound = _long_sound(audio, scenario.num_frames / plan.sampling.fps, Path(folder))
+        sound = long_sound(audio, scenario.num_frames / plan.sampling.fps, Path(folder))
         with reporter.task(f"Measuring {scenario.label}", scenario.num_repeats + 1) as task:
             counted, since_start = _warm_up(animator, portrait, sound, options, plan, Path(folder))
             task.advance()
@@ -127,7 +127,7 @@ def run_scenario(
     )
 
 
-def _long_sound(audio: Path, seconds: float, folder: Path) -> Path:
+def long_sound(audio: Path, seconds: float, folder: Path) -> Path:
     """The sound itself, or a file in which it is repeated until it lasts so long."""
     track = load_audio(audio)
     if track.duration_seconds >= seconds:
@@ -210,7 +210,7 @@ def _result(
         peak_reserved_bytes=Measure.of(reserved) if reserved else None,
         stage_flops=flops,
         flops_are_exact=exact,
-        notes=_notes(animator),
+        notes=(*_notes(animator), *plan.notes),
         **facts,
     )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.presets import load_preset, parse_assignment
 from portraitanim.config.schema import Preset
+from portraitanim.config.speeds import Speed
+from portraitanim.config.variants import Variant, parse_variant
 from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError, InputError
 
@@ -38,6 +40,8 @@ class Scenario:
         assignments: ``KEY=VALUE`` for any key of the preset that `AnimationOptions.overrides` takes.
         regional_audio: ``False`` leaves the regional audio attention out of the network (random weights only).
         num_repeats: timed runs.
+        speed: see `AnimationOptions`.
+        variant: how it is executed, see `parse_variant`; empty for what ``animate`` does by itself.
     """
 
     preset: str | None = "tiny"
@@ -50,8 +54,11 @@ class Scenario:
     assignments: tuple[str, ...] = ()
     regional_audio: bool = True
     num_repeats: int = 3
+    speed: Speed = "exact"
+    variant: str = ""
 
     def __post_init__(self) -> None:
+        parse_variant(self.variant)
         if self.preset is None and self.weights in (AUTO_WEIGHTS, RANDOM_WEIGHTS):
             raise InputError(f"Weights {self.weights!r} need a preset: give --preset, or name the weights.")
         if self.num_frames < 1:
@@ -71,6 +78,8 @@ class Scenario:
         parts += [f"{self.size_px} px"] if self.size_px else []
         parts += [f"{self.num_steps} steps"] if self.num_steps else []
         parts += [f"{self.num_frames} frames", self.dtype, self.device.partition(":")[0], *self.assignments]
+        parts += [self.speed] if self.speed != "exact" else []
+        parts += [self.variant] if self.variant else []
         return " ".join(parts) + ("" if self.regional_audio else " without regional attention")
 
     @property
@@ -79,7 +88,12 @@ class Scenario:
         device = self.device.partition(":")[0]
         choices = tuple(sorted(self.assignments))
         size = (self.size_px, self.num_frames, self.num_steps)
-        return (self.preset, *size, self.dtype, device, choices, self.regional_audio)
+        return (self.preset, *size, self.dtype, device, choices, self.regional_audio, self.speed, self.variant)
+
+    @property
+    def execution(self) -> Variant:
+        """The variant, read."""
+        return parse_variant(self.variant)
 
     def animation_options(self, fps: float) -> AnimationOptions:
         """The options of the timed run, for a video at this frame rate."""
@@ -90,6 +104,7 @@ class Scenario:
             size_px=self.size_px,
             steps=self.num_steps,
             duration_seconds=self.num_frames / fps,
+            speed=self.speed,
             overrides=overrides,
         )
 
@@ -115,6 +130,8 @@ def expand(
     steps: Sequence[int | None],
     dtypes: Sequence[str],
     devices: Sequence[str],
+    speeds: Sequence[Speed] = ("exact",),
+    variants: Sequence[str] = ("",),
     *,
     weights: str = AUTO_WEIGHTS,
     assignments: Sequence[str] = (),
@@ -132,9 +149,11 @@ def expand(
             device=device,
             assignments=tuple(assignments),
             num_repeats=num_repeats,
+            speed=speed,
+            variant=variant,
         )
-        for preset, size, num_frames, num_steps, dtype, device in product(
-            presets, sizes_px, frames, steps, dtypes, devices
+        for preset, size, num_frames, num_steps, dtype, device, speed, variant in product(
+            presets, sizes_px, frames, steps, dtypes, devices, speeds, variants
         )
     ]
 

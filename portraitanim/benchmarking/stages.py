@@ -21,6 +21,7 @@ from portraitanim.benchmarking.machine import synchronize
 from portraitanim.benchmarking.report import ENCODER_THREAD
 from portraitanim.media.frame_sinks import ContainerFile
 from portraitanim.media.video_writer import VideoWriter
+from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.pipelines.animation_inputs import InputReader
 from portraitanim.pipelines.animator import Animator
 from portraitanim.pipelines.clip_folder import ClipFolder
@@ -64,10 +65,11 @@ class StageClock:
     def attached(self, animator: Animator) -> Iterator[StageClock]:
         """Listen to an animator."""
         pipeline = animator.parts.pipeline
+        small = () if animator.parts.small_decoder is None else (animator.parts.small_decoder.decoder,)
         modules = {
             "reference": (pipeline.reference_unet, pipeline.vae.encoder),
             "denoising": (pipeline.denoising_unet,),
-            "decoding": (pipeline.vae.decoder,),
+            "decoding": (pipeline.vae.decoder, *small),
         }
         with ExitStack() as stack:
             for stage, listened in modules.items():
@@ -100,7 +102,7 @@ class StageClock:
 
         def before(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
             del module
-            span = self._on_device(stage, tuple(args[0].shape))
+            span = self._on_device(stage, _described(args))
             span.__enter__()
             running.append(span)
 
@@ -168,6 +170,14 @@ class StageClock:
             yield
         finally:
             self._reading.seconds[stage] += time.perf_counter() - begun
+
+
+def _described(args: tuple[Any, ...]) -> tuple[int, ...]:
+    """Shape of the input; a call that reads deep features of an earlier step is another kind of call."""
+    shape = tuple(args[0].shape)
+    deep = next((arg for arg in args if isinstance(arg, DeepFeatures)), None)
+    reads = deep is not None and deep.of_rows(shape[0] * shape[1]) is not None
+    return (*shape, 1) if reads else shape
 
 
 def scale_flops(counted: dict[Call, int], calls: Counter[Call]) -> tuple[dict[str, float], bool]:

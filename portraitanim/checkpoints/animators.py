@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portraitanim.checkpoints.bundled import BUNDLED_NAME, bundled_folder
 from portraitanim.checkpoints.manifest import MANIFEST_NAME
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import audio_encoder_folder, installed, require
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.presets import load_preset, preset_names
+from portraitanim.config.speeds import Speed, fits_small_decoder
 from portraitanim.errors import ConfigError, InputError, MissingWeightsError
 
 if TYPE_CHECKING:
+    import torch
+
     from portraitanim.config.schema import Preset
     from portraitanim.pipelines.animator import Animator
+    from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
 logger = logging.getLogger(__name__)
+
+_FEW_STEPS = "-acc"
+"""Ending of the names of weights that were distilled to a few steps without guidance."""
 
 _BY_SOUND = ("hallo", "echomimic-acc", "echomimic", "echomimic-pose-acc", "echomimic-pose")
 _BY_LANDMARKS = ("echomimic-pose-acc", "echomimic-pose")
@@ -40,18 +48,26 @@ class WeightsChoice:
     why: str = ""
 
 
-def choose_weights(name_or_folder: str | None, *, has_driving: bool = False) -> WeightsChoice:
+def choose_weights(name_or_folder: str | None, *, has_driving: bool = False, speed: Speed = "exact") -> WeightsChoice:
     """Find the weights of a run.
 
     Args:
         name_or_folder: a name from the registry, ``tiny`` for the bundled weights, a folder, or ``None`` for the best
             that is installed and can do it.
         has_driving: whether landmarks drive.
+        speed: ``fast`` takes the few-step weights of a system that has them and where they are installed.
 
     Raises:
         MissingWeightsError: they are not installed.
         InputError: there is no such name and no such folder.
     """
+    few_steps = f"{name_or_folder}{_FEW_STEPS}"
+    if speed == "fast" and few_steps in REGISTRY:
+        folder = installed(few_steps)
+        if folder is not None:
+            return WeightsChoice(name=few_steps, folder=folder, why=f"--speed fast: using the weights {few_steps}.")
+        why = f"The few-step weights are not installed. For more speed: portraitanim weights pull {few_steps}"
+        return replace(choose_weights(name_or_folder, has_driving=has_driving), why=why)
     if name_or_folder is None:
         return _best(has_driving)
     if name_or_folder == BUNDLED_NAME:
@@ -73,6 +89,7 @@ def open_animator(
     dtype: str = "auto",
     offload: bool = False,
     has_driving: bool = False,
+    **execution: Any,
 ) -> Animator:
     """Load weights, once for any number of videos.
 
@@ -83,13 +100,19 @@ def open_animator(
         dtype: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
         offload: keep networks in host memory and move each to the GPU when it works.
         has_driving: whether landmarks will drive; matters where ``weights`` is ``None``.
+        **execution: ``execution``, ``channels_last`` and ``compiled``, see `load_animator`.
 
     Raises:
         MissingWeightsError: the weights, or something they need, are not installed.
         InputError: a device, dtype or name that is not there.
     """
     return load_animator(
-        choose_weights(weights, has_driving=has_driving), preset=preset, device=device, dtype=dtype, offload=offload
+        choose_weights(weights, has_driving=has_driving),
+        preset=preset,
+        device=device,
+        dtype=dtype,
+        offload=offload,
+        **execution,
     )
 
 
@@ -100,8 +123,22 @@ def load_animator(
     device: str = "auto",
     dtype: str = "auto",
     offload: bool = False,
+    execution: ExecutionConfig | None = None,
+    channels_last: bool = False,
+    compiled: bool = False,
 ) -> Animator:
-    """As `open_animator`, for weights that were chosen already."""
+    """As `open_animator`, for weights that were chosen already.
+
+    Args:
+        choice: from `choose_weights`.
+        preset: see `open_animator`.
+        device: see `open_animator`.
+        dtype: see `open_animator`.
+        offload: see `open_animator`.
+        execution: how much is computed at once; ``None`` for what suits the device.
+        channels_last: how convolutions lie in memory.
+        compiled: compile the denoising network and the decoder, see `compile_regions`.
+    """
     from portraitanim.audio.encoders import load_audio_encoder
     from portraitanim.pipelines.animator import Animator, AnimatorParts
     from portraitanim.pipelines.weights_folder import load_pipeline
@@ -122,14 +159,27 @@ def load_animator(
         identity_encoder=_identity_encoder(used, str(place)),
         landmarker=installed("face-landmarker"),
         separator=installed("kim-vocal-2"),
+        small_decoder=_small_decoder(used, number_format, place),
+        execution=execution,
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )
+    lay_out(pipeline, channels_last=channels_last, compiled=compiled)
     if offload:
         pipeline.enable_model_cpu_offload(device=place)
     else:
         pipeline.to(place)
     return Animator(parts)
+
+
+def lay_out(pipeline: PortraitAnimationPipeline, *, channels_last: bool, compiled: bool) -> None:
+    """Lay networks channels-last, and have them compiled, where that is asked for."""
+    from portraitanim.pipelines.network_layout import compile_regions, lay_channels_last
+
+    if channels_last:
+        lay_channels_last(pipeline.vae, pipeline.reference_unet, pipeline.denoising_unet, pipeline.condition_encoder)
+    if compiled:
+        compile_regions(pipeline.denoising_unet, pipeline.vae.decoder)
 
 
 def weights_preset(folder: Path, preset: str | None = None) -> Preset:
@@ -200,6 +250,13 @@ def _other_preset(name: str, own: Preset) -> Preset:
                 "Use a preset of the same system, or other --weights."
             )
     return preset
+
+
+def _small_decoder(preset: Preset, dtype: torch.dtype, device: torch.device) -> Any | None:
+    from portraitanim.pipelines.weights_folder import load_small_decoder
+
+    folder = installed("taesd") if fits_small_decoder(preset.autoencoder) else None
+    return None if folder is None else load_small_decoder(folder, dtype, device)
 
 
 def _identity_encoder(preset: Preset, device: str) -> object | None:

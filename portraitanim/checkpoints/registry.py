@@ -211,6 +211,16 @@ _ENTRIES = (
         commercial_use="yes",
     ),
     WeightsEntry(
+        name="taesd",
+        purpose="small decoder of the same latents (--speed fast)",
+        repo_id="madebyollin/taesd",
+        files=("config.json", "diffusion_pytorch_model.safetensors"),
+        size_bytes=None,
+        licence="MIT",
+        commercial_use="yes",
+        converts=False,
+    ),
+    WeightsEntry(
         name="wav2vec2-base-960h",
         purpose="audio encoder of Hallo",
         repo_id="facebook/wav2vec2-base-960h",

@@ -12,6 +12,7 @@ from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.config.animation import AnimationOptions
+    from portraitanim.config.execution import ExecutionConfig
 
 _INPUT, _MOTION, _LOOK, _SPEED, _OUTPUT = "Input", "Driving motion", "Strength and sampling", "Machine", "Output"
 
@@ -107,6 +108,9 @@ def animate(
     image_guidance: Annotated[
         float | None, typer.Option(help="Scale for the portrait alone.", rich_help_panel=_LOOK)
     ] = None,
+    speed: Annotated[
+        str, typer.Option(help="exact, or nearly the same and faster: balanced, fast.", rich_help_panel=_LOOK)
+    ] = "exact",
     steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=_LOOK)] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, dpm++2m, unipc, euler, lcm or tcd.", rich_help_panel=_LOOK)
@@ -133,6 +137,23 @@ def animate(
     dtype: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.", rich_help_panel=_SPEED)] = "auto",
     offload: Annotated[
         bool, typer.Option("--offload", help="Less GPU memory, slower.", rich_help_panel=_SPEED)
+    ] = False,
+    decode_batch: Annotated[
+        int | None, typer.Option(help="Frames decoded at once (CPU 1, GPU 4).", rich_help_panel=_SPEED)
+    ] = None,
+    window_batch: Annotated[
+        int | None, typer.Option(help="Overlapping windows denoised at once (1).", rich_help_panel=_SPEED)
+    ] = None,
+    work_ahead: Annotated[
+        bool | None,
+        typer.Option(help="Make the next clip while this one is decoded (GPU yes, CPU no).", rich_help_panel=_SPEED),
+    ] = None,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Convolutions in this memory layout.", rich_help_panel=_SPEED)
+    ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile first (minutes); for long videos and batches.", rich_help_panel=_SPEED),
     ] = False,
     paste_back: Annotated[
         bool, typer.Option(help="Put the moving face back into the whole picture.", rich_help_panel=_OUTPUT)
@@ -173,6 +194,7 @@ def animate(
         "guidance": guidance,
         "audio_guidance": audio_guidance,
         "image_guidance": image_guidance,
+        "speed": speed,
         "steps": steps,
         "scheduler": scheduler,
         "seed": seed,
@@ -189,7 +211,16 @@ def animate(
         "provenance": provenance,
     }
     options = _options(given, assignments or [])
-    machine = {"weights": weights, "preset": preset, "device": device, "dtype": dtype, "offload": offload}
+    machine = {
+        "weights": weights,
+        "preset": preset,
+        "device": device,
+        "dtype": dtype,
+        "offload": offload,
+        "channels_last": channels_last,
+        "compiled": compiled,
+        "execution": _execution(device, decode_batch, window_batch, work_ahead),
+    }
     if check:
         run_check(portrait, audio, options, machine, as_json)
         return
@@ -212,6 +243,28 @@ def animate(
         options=options,
     )
     run_one(job, files, machine, as_json)
+
+
+def _execution(
+    device: str, decode_batch: int | None, window_batch: int | None, work_ahead: bool | None
+) -> ExecutionConfig | None:
+    """What was chosen, the rest as suits the device; ``None`` where nothing was."""
+    chosen: dict[str, Any] = {}
+    if decode_batch is not None:
+        chosen["num_frames_per_decode"] = decode_batch
+    if window_batch is not None:
+        chosen["num_windows_per_call"] = window_batch
+    if work_ahead is not None:
+        chosen["work_ahead"] = work_ahead
+    if not chosen:
+        return None
+    from dataclasses import replace
+
+    from portraitanim.config.execution import ExecutionConfig
+    from portraitanim.runtime import resolve_device
+
+    ExecutionConfig(**chosen)  # a bad number is told before torch is loaded
+    return replace(ExecutionConfig.for_device(resolve_device(device).type), **chosen)
 
 
 def _options(given: dict[str, Any], assignments: list[str]) -> AnimationOptions:

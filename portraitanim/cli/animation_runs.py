@@ -72,7 +72,12 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool =
     from portraitanim.checkpoints.animators import choose_weights, load_animator, weights_preset
     from portraitanim.pipelines.animation_plan import plan_animation
 
-    choice = choose_weights(machine["weights"], has_driving=any(job.driving is not None for job in jobs))
+    speeds = {job.options.speed for job in jobs}
+    choice = choose_weights(
+        machine["weights"],
+        has_driving=any(job.driving is not None for job in jobs),
+        speed=speeds.pop() if len(speeds) == 1 else "exact",
+    )
     if choice.why:
         console.note(choice.why)
     preset = weights_preset(choice.folder, machine["preset"])
@@ -87,6 +92,9 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool =
             device=machine["device"],
             dtype=machine["dtype"],
             offload=machine["offload"],
+            execution=machine["execution"],
+            channels_last=machine["channels_last"],
+            compiled=machine["compiled"],
         )
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portraitanim.cli.bench_runs import compare_quality, open_scenario
 from portraitanim.cli.bench_tables import show_comparisons, show_machines, show_results, show_stages, show_table7
 from portraitanim.cli.console import console
-from portraitanim.errors import InputError, MissingWeightsError
+from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.benchmarking.report import BenchmarkReport, ScenarioResult
     from portraitanim.benchmarking.scenarios import Scenario
-    from portraitanim.pipelines.animator import Animator
 
 _WHAT, _INPUT, _OUTPUT = "What is measured", "Input", "Output"
 
@@ -31,13 +31,15 @@ process of its own, after a short warm-up. Options that are given several times 
 
   portraitanim bench --compare before.json
 
+  portraitanim bench --speed exact --speed balanced --quality
+
 Without installed weights, networks of the same size with random weights are measured: they are as fast."""
 
 
 def bench(
     preset: Annotated[
         list[str] | None,
-        typer.Option(help="System (tiny). Several times for several; so are the next five.", rich_help_panel=_WHAT),
+        typer.Option(help="System (tiny). Several times for several; so are the next seven.", rich_help_panel=_WHAT),
     ] = None,
     size: Annotated[list[int] | None, typer.Option(help="Side in pixels.", rich_help_panel=_WHAT)] = None,
     frames: Annotated[list[int] | None, typer.Option(help="Frames of the video (50).", rich_help_panel=_WHAT)] = None,
@@ -45,6 +47,17 @@ def bench(
     dtype: Annotated[list[str] | None, typer.Option(help="auto, fp32, fp16 or bf16.", rich_help_panel=_WHAT)] = None,
     device: Annotated[
         list[str] | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_WHAT)
+    ] = None,
+    speed: Annotated[
+        list[str] | None, typer.Option(help="exact, balanced or fast; see animate.", rich_help_panel=_WHAT)
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Way of computing: plain, channels-last, compile, work-ahead, decode-batch=N, window-batch=N, or "
+            "several joined by +.",
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="auto, random, a name from `weights list`, or a folder.", rich_help_panel=_WHAT)
@@ -59,6 +72,12 @@ def bench(
             "--table7",
             help="Table 7 of the Hallo paper: 256, 512, 1024, with and without regional attention.",
             rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality", help="Measure no times, but how much videos differ from the first.", rich_help_panel=_WHAT
         ),
     ] = False,
     repeats: Annotated[int, typer.Option(help="Timed runs of each scenario.", rich_help_panel=_WHAT)] = 3,
@@ -85,12 +104,28 @@ def bench(
     from portraitanim.benchmarking.report import load_report
 
     scenarios = _scenarios(
-        {"presets": preset, "sizes_px": size, "frames": frames, "steps": steps, "dtypes": dtype, "devices": device},
+        {
+            "presets": preset,
+            "sizes_px": size,
+            "frames": frames,
+            "steps": steps,
+            "dtypes": dtype,
+            "devices": device,
+            "speeds": speed,
+            "variants": variant,
+        },
         weights,
         assignments or [],
         repeats,
         table7,
     )
+    if quality:
+        refused = {"--table7": table7, "--compare": compare, "--chart": chart}
+        if any(refused.values()):
+            name = next(name for name, value in refused.items() if value)
+            raise InputError(f"--quality measures differences and no times: leave out {name}.")
+        compare_quality(scenarios, files, output, as_json)
+        return
     earlier = None if compare is None else load_report(compare)
     if chart is not None and chart.suffix.lower() != ".png":
         raise InputError(f"The chart is a PNG: got {chart}, expected a name that ends in .png.")
@@ -116,7 +151,9 @@ def _scenarios(
     if table7:
         if len(axes["presets"] or []) > 1 or weights not in (scenarios.AUTO_WEIGHTS, scenarios.RANDOM_WEIGHTS):
             raise InputError("--table7 measures one preset with random weights: leave out the others, and --weights.")
-        several = [name for name in ("frames", "steps", "dtypes", "devices") if len(axes[name] or []) > 1]
+        several = [
+            name for name in ("frames", "steps", "dtypes", "devices", "speeds", "variants") if len(axes[name] or []) > 1
+        ]
         if several or assignments:
             raise InputError(f"--table7 varies size and attention only: give {(several or ['--set'])[0]} at most once.")
         return scenarios.table7(
@@ -136,6 +173,8 @@ def _scenarios(
         axes["steps"] or [None],
         axes["dtypes"] or ["auto"],
         axes["devices"] or ["auto"],
+        axes["speeds"] or ["exact"],
+        axes["variants"] or [""],
         weights=weights,
         assignments=assignments,
         num_repeats=repeats,
@@ -170,44 +209,8 @@ def _answer(scenario: str, portrait: Path, audio: Path) -> None:
     from portraitanim.benchmarking.runner import run_scenario
 
     decoded = decode_scenario(scenario)
-    result = answer(lambda: run_scenario(decoded, _open_animator, portrait, audio))
+    result = answer(lambda: run_scenario(decoded, open_scenario, portrait, audio))
     sys.stdout.write(json.dumps(result) + "\n")
-
-
-def _open_animator(scenario: Scenario) -> Animator:
-    from portraitanim.benchmarking.random_weights import random_animator
-    from portraitanim.benchmarking.scenarios import AUTO_WEIGHTS, RANDOM_WEIGHTS
-    from portraitanim.checkpoints.animators import WeightsChoice, choose_weights, load_animator
-    from portraitanim.checkpoints.store import installed
-    from portraitanim.runtime import resolve_device, resolve_dtype
-
-    choice: WeightsChoice | None = None
-    if scenario.weights == AUTO_WEIGHTS:
-        try:
-            choice = choose_weights(scenario.preset)
-        except (MissingWeightsError, InputError):
-            console.note(f"The weights {scenario.preset} are not installed: random ones of the same size are measured.")
-    elif scenario.weights != RANDOM_WEIGHTS:
-        choice = choose_weights(scenario.weights)
-    if choice is not None:
-        preset = None if scenario.weights == AUTO_WEIGHTS else scenario.preset
-        return load_animator(choice, preset=preset, device=scenario.device, dtype=scenario.dtype)
-    device = resolve_device(scenario.device)
-    return random_animator(
-        scenario.network_preset(),
-        device,
-        resolve_dtype(scenario.dtype, device),
-        landmarker=installed("face-landmarker"),
-        identity_encoder=_identity_encoder(str(device)),
-    )
-
-
-def _identity_encoder(device: str) -> Any | None:
-    from portraitanim.checkpoints.store import installed
-    from portraitanim.face.identity import PACK_NAME, IdentityEncoder
-
-    folder = installed(PACK_NAME)
-    return None if folder is None else IdentityEncoder.load(folder, device=device)
 
 
 def _show(

@@ -9,6 +9,7 @@ from portraitanim.cli.console import console
 
 if TYPE_CHECKING:
     from portraitanim.benchmarking.measures import Comparison, Measure
+    from portraitanim.benchmarking.quality import QualityReport
     from portraitanim.benchmarking.report import ScenarioResult
 
 
@@ -88,6 +89,30 @@ def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     rows = [(c.scenario, c.quantity, _spread(c.old), _spread(c.new), c.verdict) for c in comparisons]
     console.result("")
     console.table(("scenario", "quantity", "before", "now", "now / before"), rows)
+
+
+def show_quality(report: QualityReport) -> None:
+    """How much each video differs from the first of its kind."""
+    columns = ("scenario", "PSNR", "SSIM", "LPIPS", "lips, face widths", "faces", "latents, first to last clip")
+    rows = []
+    for item in report.differences:
+        drift = [f"{100 * share:.2g} %" for share in (item.latent_drift[:1] + item.latent_drift[-1:])]
+        rows.append(
+            (
+                item.label,
+                f"{item.psnr_db:.1f} dB",
+                f"{item.ssim:.4f}",
+                "" if item.lpips is None else f"{item.lpips:.4f}",
+                "" if item.lip_distance is None else f"{item.lip_distance:.4f}",
+                f"{item.num_faces} of {item.num_frames}",
+                " to ".join(drift),
+            )
+        )
+    console.table(columns, rows)
+    for line in dict.fromkeys(f"Compared with: {item.baseline}." for item in report.differences):
+        console.note(line)
+    for line in dict.fromkeys(note for item in report.differences for note in item.notes):
+        console.note(line)
 
 
 def show_machines(results: Sequence[ScenarioResult]) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from portraitanim.config.speeds import SPEEDS, Speed
 from portraitanim.errors import ConfigError
 
 Mode = Literal["auto", "audio", "landmarks", "audio+landmarks"]
@@ -36,6 +37,7 @@ class AnimationOptions:
         guidance: one scale for portrait and sound.
         audio_guidance: scale for the sound alone.
         image_guidance: scale for the portrait alone.
+        speed: ``exact``, or faster and nearly the same: ``balanced`` or ``fast`` (`portraitanim.config.speeds`).
         steps: denoising steps.
         scheduler: solver that walks the noise schedule.
         seed: of the noise.
@@ -67,6 +69,7 @@ class AnimationOptions:
     guidance: float | None = None
     audio_guidance: float | None = None
     image_guidance: float | None = None
+    speed: Speed = "exact"
     steps: int | None = None
     scheduler: str | None = None
     seed: int | None = None
@@ -90,6 +93,8 @@ class AnimationOptions:
             _check_number(name, getattr(self, name), 0.0, 100.0)
         if self.guidance is not None and (self.audio_guidance is not None or self.image_guidance is not None):
             raise ConfigError("--guidance sets both scales: leave it out, or --audio-guidance and --image-guidance.")
+        if self.speed not in SPEEDS:
+            raise ConfigError(f"--speed must be one of {', '.join(SPEEDS)}, got {self.speed!r}.")
         _check_number("steps", self.steps, 1, 1000)
         _check_number("fps", self.fps, 1.0, 120.0)
         _check_number("start", self.start_seconds, 0.0, 1e6)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from portraitanim.config.animation import FACE_PARTS, PARTS_BESIDE_AUDIO, AnimationOptions
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset, SamplingConfig, SchedulerConfig, from_dict, to_dict
+from portraitanim.config.speeds import at_speed, fits_small_decoder
 from portraitanim.config.yaml_files import merge
-from portraitanim.errors import ConfigError, InputError
+from portraitanim.errors import ConfigError, InputError, MissingWeightsError
 from portraitanim.types import RegionWeights
 
 ResolvedMode = Literal["audio", "landmarks", "audio+landmarks"]
@@ -27,6 +29,7 @@ class AnimationPlan:
         region_weights: strength of each region's audio attention.
         parts: face parts that driving landmarks move; empty where no landmarks are drawn.
         idle_motion: whether a resting face's motion is drawn, in audio mode.
+        notes: what a person should know of it: what ``--speed`` changes.
     """
 
     mode: ResolvedMode
@@ -34,6 +37,7 @@ class AnimationPlan:
     region_weights: RegionWeights
     parts: tuple[str, ...]
     idle_motion: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -61,7 +65,10 @@ def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool
     """
     mode = _resolve_mode(options, preset, has_audio, has_driving)
     _refuse_without_effect(options, preset, mode)
-    resolved = _resolved_preset(options, preset)
+    faster, trades = at_speed(preset, options.speed)
+    if options.speed != "exact" and not trades:
+        raise ConfigError(f"--speed {options.speed} has no effect: {preset.name} is as fast already. Leave it out.")
+    resolved = _resolved_preset(options, faster)
     idle = mode == "audio" and (resolved.idle_motion if options.idle_motion is None else options.idle_motion)
     return AnimationPlan(
         mode=mode,
@@ -73,7 +80,37 @@ def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool
         ),
         parts=_resolve_parts(options, resolved, mode, idle),
         idle_motion=idle,
+        notes=(f"--speed {options.speed}: {', '.join(trades)}.",) if trades else (),
     )
+
+
+def fit_to_parts(
+    plan: AnimationPlan, options: AnimationOptions, *, execution: ExecutionConfig | None, has_small_decoder: bool
+) -> AnimationPlan:
+    """Settle what depends on the parts that were loaded.
+
+    Args:
+        plan: from `plan_animation`.
+        options: what the person chose.
+        execution: how much is computed at once, where that was chosen.
+        has_small_decoder: whether it is installed; where ``--speed`` wants it and it is not, a note says so.
+
+    Raises:
+        ConfigError: windows are to be read together, and there are none.
+        MissingWeightsError: the small decoder was asked for by name and is not installed.
+    """
+    if execution is not None and execution.num_windows_per_call > 1 and plan.sampling.plan == "sequential":
+        raise ConfigError(
+            f"--window-batch has no effect: {plan.preset.name} makes clip after clip, and each reads the end of the "
+            "one before. Leave it out."
+        )
+    if plan.sampling.decoder == "full" or has_small_decoder:
+        return plan
+    if options.overrides.get("sampling", {}).get("decoder") == "small":
+        raise MissingWeightsError("The small decoder is not installed. Run: portraitanim weights pull taesd")
+    preset = replace(plan.preset, sampling=replace(plan.sampling, decoder="full"))
+    note = "The small decoder is not installed and is left out. To have it: portraitanim weights pull taesd"
+    return replace(plan, preset=preset, notes=(*plan.notes, note))
 
 
 def _resolve_mode(options: AnimationOptions, preset: Preset, has_audio: bool, has_driving: bool) -> ResolvedMode:
@@ -148,6 +185,11 @@ def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
     if options.scheduler is not None:
         values = merge(values, {"scheduler": {"name": options.scheduler}})
     resolved: Preset = from_dict(Preset, values)
+    if resolved.sampling.decoder == "small" and not fits_small_decoder(resolved.autoencoder):
+        raise ConfigError(
+            f"sampling.decoder=small does not fit {preset.name}: the small decoder reads latents of Stable Diffusion. "
+            "Leave it out."
+        )
     return replace(resolved, name=preset.name)
 
 

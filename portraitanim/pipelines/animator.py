@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +14,21 @@ import numpy as np
 import torch
 
 from portraitanim.config.animation import AnimationOptions
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.diffusion.schedule import make_scheduler
 from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.media.contact_sheet import contact_sheet, spread_indices
-from portraitanim.media.files import existing_file
 from portraitanim.media.image import save_image
 from portraitanim.media.video_formats import video_format
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
-from portraitanim.pipelines.animation_plan import AnimationPlan, plan_animation
+from portraitanim.pipelines.animation_plan import AnimationPlan, fit_to_parts, plan_animation
 from portraitanim.pipelines.animation_result import AnimationResult, peak_device_bytes, peak_host_bytes
 from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
+from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard
+from portraitanim.pipelines.named_files import check_files
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
 from portraitanim.progress import ProgressReporter, SilentProgress
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PREVIEW_FRAMES = 12
-_MAX_NAME_BYTES = 235
-"""File systems allow 255; the sidecar and unfinished files are called after the video."""
 
 
 @dataclass(kw_only=True)
@@ -54,6 +53,8 @@ class AnimatorParts:
         identity_encoder: `portraitanim.face.identity.IdentityEncoder`, where the networks read the identity.
         landmarker: folder or file of MediaPipe's face landmarker, where it is installed.
         separator: folder of the network that takes the voice out of a sound, where it is installed.
+        small_decoder: diffusers' ``AutoencoderTiny`` for the same latents, where it is installed.
+        execution: how much is computed at once; ``None`` for what suits the device.
         name: what the weights are called in summaries.
         fingerprint: hash of the weights.
     """
@@ -64,6 +65,8 @@ class AnimatorParts:
     identity_encoder: Any | None = None
     landmarker: Path | None = None
     separator: Path | None = None
+    small_decoder: Any | None = None
+    execution: ExecutionConfig | None = None
     name: str = ""
     fingerprint: str = ""
 
@@ -133,13 +136,11 @@ class Animator:
     def plan(
         self, audio: str | Path | None, driving: str | Path | None, options: AnimationOptions | None = None
     ) -> AnimationPlan:
-        """What a run would do; see `plan_animation`."""
-        return plan_animation(
-            options or AnimationOptions(),
-            self.preset,
-            has_audio=audio is not None,
-            has_driving=driving is not None,
-        )
+        """What a run would do; see `plan_animation` and `fit_to_parts`."""
+        options = options or AnimationOptions()
+        plan = plan_animation(options, self.preset, has_audio=audio is not None, has_driving=driving is not None)
+        has_small_decoder = self.parts.small_decoder is not None
+        return fit_to_parts(plan, options, execution=self.parts.execution, has_small_decoder=has_small_decoder)
 
     def animate(
         self,
@@ -183,6 +184,7 @@ class Animator:
         store.open(resume=files.resume)
         with InputReader(self.parts, plan, options, reporter) as reader:
             inputs = reader.read(Path(portrait), audio, driving)
+            inputs.notes += plan.notes
             guard = self._guard(inputs, plan, options, reader)
             facts = self._facts(plan, hashes)
             sink = self._sink(output, inputs, options, files, facts, started)
@@ -215,16 +217,20 @@ class Animator:
         driving: str | Path | None = None,
         options: AnimationOptions | None = None,
         progress: ProgressReporter | None = None,
+        clip_store: ClipStore | None = None,
     ) -> Iterator[np.ndarray]:
-        """Yield the frames, uint8 ``(3, size, size)``, as soon as they exist; arguments as in `animate`."""
+        """Yield the frames, uint8 ``(3, size, size)``, as soon as they exist; arguments as in `animate`.
+
+        ``clip_store`` is given the latents of each clip, see `ClipStore`.
+        """
         options = options or AnimationOptions()
         plan = self.plan(audio, driving, options)
         with InputReader(self.parts, plan, options, progress or SilentProgress()) as reader:
             inputs = reader.read(Path(portrait), audio, driving)
-            yield from self._frames(inputs, plan, self._guard(inputs, plan, options, reader), None)
+            yield from self._frames(inputs, plan, self._guard(inputs, plan, options, reader), clip_store)
 
     def _frames(
-        self, inputs: AnimationInputs, plan: AnimationPlan, guard: DriftGuard | None, store: ClipFolder | None
+        self, inputs: AnimationInputs, plan: AnimationPlan, guard: DriftGuard | None, store: ClipStore | None
     ) -> Iterator[np.ndarray]:
         """The frames of the video; what the networks make beyond its end is left out."""
         pipeline = self.parts.pipeline
@@ -235,16 +241,20 @@ class Animator:
             generator=noise_generator(plan.sampling.seed),
             next_motion=guard.next_motion if guard else None,
             clip_store=store,
+            execution=self.parts.execution,
+            small_decoder=self.parts.small_decoder,
             **to_dict(plan.sampling),
         )
         left = inputs.num_frames
         for pixels in made:
-            for frame in pixels[0, :left].cpu():
-                if not bool(torch.isfinite(frame).all()):
-                    raise PortraitAnimError(
-                        "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
-                    )
-                yield (frame * 255).round().to(torch.uint8).numpy()
+            wanted = pixels[0, :left]
+            # Bytes are made where the pictures are: a quarter of the numbers comes to the host.
+            pictures = (wanted * 255).round().to(torch.uint8).cpu().numpy()
+            if not bool(torch.isfinite(wanted).all()):
+                raise PortraitAnimError(
+                    "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
+                )
+            yield from pictures
             left -= min(left, pixels.shape[1])
             if not left:
                 return
@@ -364,34 +374,3 @@ def _debug_views(folder: Path | None, inputs: AnimationInputs, pipeline: Portrai
     with recorded_region_maps(pipeline.denoising_unet) as maps:
         yield
     maps.write(folder, inputs.portrait.image)
-
-
-def check_files(
-    portrait: str | Path, audio: str | Path | None, driving: str | Path | None, output: Path, *, overwrite: bool
-) -> None:
-    """Refuse files that are not there, and an output that is.
-
-    Raises:
-        InputError: which one, and what to do.
-    """
-    existing_file(portrait, "picture")
-    if audio is not None:
-        existing_file(audio, "sound")
-    if driving is not None and not Path(driving).is_dir():
-        existing_file(driving, "driving video or landmark")
-    if output.name in ("", ".."):
-        raise InputError(f"{str(output)!r} is no name for a video. Use --output with a name such as talk.mp4.")
-    if len(os.fsencode(output.name)) > _MAX_NAME_BYTES:
-        raise InputError(f"The name {output.name[:40]}… is too long for a file. Use --output with a shorter one.")
-    video_format(output)
-    try:
-        taken = output.exists() and not (output.is_dir() and not any(output.iterdir()))
-    except OSError as error:
-        raise InputError(f"{output} cannot be looked at ({error.strerror}). Choose another --output.") from error
-    if taken and not overwrite:
-        raise InputError(f"{output} exists already. Use --overwrite to replace it, or another --output.")
-    if taken and output.is_dir():
-        raise InputError(f"{output} is a folder that is not empty; it is not overwritten. Use another --output.")
-    for source in (portrait, audio, driving):
-        if source is not None and taken and Path(source).resolve() == output.resolve():
-            raise InputError(f"{output} is an input of this run and must not be overwritten. Use another --output.")

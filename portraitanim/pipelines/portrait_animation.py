@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from PIL.Image import Image
@@ -22,40 +22,22 @@ from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Quirks, SamplingConfig, from_dict, to_dict
 from portraitanim.diffusion.schedule import check_scheduler
 from portraitanim.diffusion.windows import Clip, sequential_clips
-from portraitanim.errors import ConfigError, InputError, ShapeError
+from portraitanim.errors import ConfigError, InputError
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
 from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
+from portraitanim.pipelines.clip_store import ClipStore, keep_clip, restore_clip
+from portraitanim.pipelines.conditioning_check import check_conditioning
 from portraitanim.pipelines.frame_decoding import decode_frames
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
-from portraitanim.types import Conditioning, RegionMasks, RegionWeights
+from portraitanim.types import Conditioning
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
 NextMotion = Callable[[int, Tensor], Tensor]
 """Given the number of a finished clip and its frames ``(batch, frames, 3, height, width)`` in [0, 1], the pictures
 that the next clip reads as its motion frames: by default the last ones."""
-
-
-class ClipStore(Protocol):
-    """Keeps finished clips, so that an interrupted video can go on."""
-
-    def load(self, number: int) -> tuple[Tensor, Tensor | None] | None:
-        """Latents of a finished clip and the state of the noise generator after it, or ``None``."""
-        ...
-
-    def save(self, number: int, latents: Tensor, generator_state: Tensor | None) -> None:
-        """Keep a clip that was just finished."""
-        ...
-
-    def load_step(self, number: int) -> tuple[int, Tensor] | None:
-        """How many steps of an unfinished clip are done, and its latents after them, or ``None``."""
-        ...
-
-    def save_step(self, number: int, num_steps_done: int, latents: Tensor) -> None:
-        """Take note of a step; a store may keep some only."""
-        ...
 
 
 @dataclass
@@ -193,6 +175,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         next_motion: NextMotion | None = None,
         clip_store: ClipStore | None = None,
         execution: ExecutionConfig | None = None,
+        small_decoder: AutoencoderTiny | None = None,
         **sampling: Any,
     ) -> Iterator[Tensor]:
         """Yield frames as soon as they exist, ``(batch, frames, 3, height, width)`` in [0, 1] (or latents).
@@ -211,14 +194,16 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                 by overlapping windows is one clip.
             execution: how much is computed at once; ``None`` for what suits the device. Where it works ahead,
                 ``callback_on_step_end`` and ``clip_store`` are called from another thread.
+            small_decoder: decodes where ``sampling.decoder`` is ``small``.
             **sampling: see `__call__`.
 
         Raises:
+            InputError: the small decoder is chosen and not given.
             ConfigError: ``execution`` works ahead and the networks are offloaded: two would be needed at once.
         """
         given = {name: value for name, value in sampling.items() if value is not None}
         options: SamplingConfig = from_dict(SamplingConfig, {**self.config.sampling, **given}, "sampling")
-        self._check(conditioning, options)
+        check_conditioning(conditioning, options, self.denoising_unet, self.vae)
         device, dtype = self._execution_device, self.denoising_unet.dtype
         execution = self._execution(execution, device)
         conditioning = conditioning.to(device, dtype)
@@ -230,6 +215,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             generator,
             None if latents is None else latents.to(device, dtype),
             execution,
+            self._decoder(options, small_decoder),
         )
         try:
             if options.plan == "sequential":
@@ -239,6 +225,13 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         finally:  # also where the caller has enough frames, or an error stops the video
             self.maybe_free_model_hooks()
 
+    def _decoder(self, sampling: SamplingConfig, small: AutoencoderTiny | None) -> Any:
+        if sampling.decoder == "full":
+            return self.vae
+        if small is None:
+            raise InputError("sampling.decoder is 'small': give small_decoder, diffusers' AutoencoderTiny.")
+        return small
+
     def _execution(self, chosen: ExecutionConfig | None, device: torch.device) -> ExecutionConfig:
         is_offloaded = any(hasattr(part, "_hf_hook") for part in self.components.values())
         if chosen is None:
@@ -247,31 +240,6 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         if chosen.work_ahead and is_offloaded:
             raise ConfigError("work_ahead needs two networks at once, and offloading keeps one. Leave one of them out.")
         return chosen
-
-    def _check(self, conditions: Conditioning, sampling: SamplingConfig) -> None:
-        conditioning = conditions.window([0])
-        height, width = conditioning.reference_image.shape[-2:]
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        if height % factor or width % factor:
-            raise ShapeError(f"Height and width must be multiples of {factor}, got {height} by {width}.")
-        longest = sampling.num_frames_per_clip + sampling.num_motion_frames
-        if longest > self.denoising_unet.config.max_motion_positions:
-            raise InputError(
-                f"num_frames_per_clip + num_motion_frames is {longest}, the motion modules know "
-                f"{self.denoising_unet.config.max_motion_positions} positions. Choose a shorter clip."
-            )
-        if self.denoising_unet.has_regional_audio and conditioning.region_masks is None:
-            raise InputError("This network's audio attention works by region: give region_masks.")
-        condition_map = conditioning.condition_map
-        if condition_map is not None and condition_map.shape[-2:] != (height, width):
-            raise ShapeError(
-                f"The condition map is {condition_map.shape[-2]} by {condition_map.shape[-1]}, "
-                f"the portrait {height} by {width}: they must be equal."
-            )
-        if conditioning.region_masks is not None:
-            _check_masks(conditioning.region_masks, height // factor, width // factor)
-        if not self.denoising_unet.has_regional_audio and conditioning.region_weights != RegionWeights():
-            raise InputError("This network has no regional audio attention: region weights would have no effect.")
 
     def _clip_by_clip(
         self,
@@ -317,7 +285,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         """Latents of one clip, made or restored; ``motion`` are the pictures that it reads, none for the first."""
         num_motion = run.sampling.num_motion_frames
         noise = run.initial_latents(number * len(clip.frames), len(clip.frames))
-        made = _restore(store, number, noise, run.generator)
+        made = restore_clip(store, number, noise, run.generator)
         if made is None:
             if motion is None:
                 before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
@@ -327,19 +295,19 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
             velocity = partial(run.clip_velocity, context=context, deep=run.deep_features())
             made = self._denoise(run, noise, velocity, on_step_end, store, number)
-            _keep(store, number, made, run.generator)
+            keep_clip(store, number, made, run.generator)
         return made
 
     def _by_windows(
         self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool, store: ClipStore | None
     ) -> Iterator[Tensor]:
         noise = run.initial_latents(0, run.conditioning.num_frames)
-        latents = _restore(store, 0, noise, run.generator)
+        latents = restore_clip(store, 0, noise, run.generator)
         if latents is None:
             deep_of = run.window_deep_features()
             velocity = partial(run.video_velocity, context_of=run.window_contexts(), deep_of=deep_of)
             latents = self._denoise(run, noise, velocity, on_step_end, store, 0)
-            _keep(store, 0, latents, run.generator)
+            keep_clip(store, 0, latents, run.generator)
         if decode:
             yield from self._decode(run, latents)
         else:
@@ -388,7 +356,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         return (posterior.mode() * self.vae.config.scaling_factor).to(self.denoising_unet.dtype)
 
     def _decode(self, run: SamplingRun, latents: Tensor) -> Iterator[Tensor]:
-        return decode_frames(self.vae, latents, run.execution.num_frames_per_decode)
+        return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode)
 
     @staticmethod
     def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:
@@ -416,31 +384,3 @@ def _worker(run: SamplingRun) -> Iterator[Callable[..., Callable[[], Tensor]]]:
             yield lambda function, *args: pool.submit(function, *args).result
         finally:
             run.stop()  # nobody reads what is being made
-
-
-def _restore(store: ClipStore | None, number: int, noise: Tensor, generator: Generators) -> Tensor | None:
-    """A clip that was finished before, and the generator as it was then."""
-    kept = None if store is None else store.load(number)
-    if kept is None:
-        return None
-    latents, state = kept
-    if isinstance(generator, torch.Generator) and state is not None:
-        generator.set_state(state)
-    return latents.to(noise)
-
-
-def _keep(store: ClipStore | None, number: int, latents: Tensor, generator: Generators) -> None:
-    if store is not None and bool(torch.isfinite(latents).all()):  # a broken clip is not worth going on from
-        state = generator.get_state() if isinstance(generator, torch.Generator) else None
-        store.save(number, latents, state)
-
-
-def _check_masks(masks: RegionMasks, height: int, width: int) -> None:
-    """Raise unless each level of the masks has the tokens of that depth of the UNet."""
-    for level, mask in enumerate(masks.levels):
-        expected = -(-height // 2**level) * -(-width // 2**level)
-        if mask.shape[-1] != expected:
-            raise ShapeError(
-                f"Region masks at level {level} have {mask.shape[-1]} tokens, latents of {height} by {width} need "
-                f"{expected}. Make them for the size of the portrait."
-            )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -48,6 +49,7 @@ class SamplingRun:
         generator: source of the noise.
         latents: noise that was given, ``(portraits, frames, channels, height, width)``, or ``None``.
         execution: how much is computed at once.
+        decoder: autoencoder that makes pictures.
     """
 
     network: PortraitNetwork
@@ -61,6 +63,7 @@ class SamplingRun:
     generator: Generators
     latents: Tensor | None
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    decoder: Any = None
     _stopped: Event = field(default_factory=Event)
 
     @classmethod
@@ -72,7 +75,8 @@ class SamplingRun:
         portrait_latents: Tensor,
         generator: Generators,
         latents: Tensor | None,
-        execution: ExecutionConfig | None = None,
+        execution: ExecutionConfig,
+        decoder: Any,
     ) -> SamplingRun:
         """Read the portraits, once for the whole video."""
         guidance = Guidance.from_scales(
@@ -102,7 +106,8 @@ class SamplingRun:
             reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
-            execution=execution or ExecutionConfig(),
+            execution=execution,
+            decoder=decoder,
         )
 
     def stop(self) -> None:

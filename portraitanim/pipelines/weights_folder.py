@@ -15,6 +15,7 @@ from portraitanim.media.files import whole_file
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import AutoencoderTiny
 
     from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
@@ -70,3 +71,20 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedWeightsError(f"The weights in {folder} cannot be read ({reason}). Install them again.") from error
+
+
+def load_small_decoder(folder: Path, dtype: torch.dtype, device: torch.device) -> AutoencoderTiny:
+    """Read a TAESD-compatible autoencoder, whose decoder takes the place of the weights' own.
+
+    Raises:
+        DamagedWeightsError: a file is missing or cannot be read.
+    """
+    from diffusers import AutoencoderTiny
+
+    try:
+        return AutoencoderTiny.from_pretrained(folder, torch_dtype=dtype).to(device).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedWeightsError(
+            f"The small decoder in {folder} cannot be read ({reason}). Install it again."
+        ) from error

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from portraitanim.benchmarking.flops import FlopMeter
 from portraitanim.benchmarking.random_weights import random_animator, stands_in_for_identity
 from portraitanim.benchmarking.report import ScenarioResult
-from portraitanim.benchmarking.runner import _long_sound, run_scenario
+from portraitanim.benchmarking.runner import long_sound, run_scenario
 from portraitanim.benchmarking.scenarios import Scenario
 from portraitanim.benchmarking.stages import StageClock, scale_flops
 from portraitanim.config.schema import Preset
@@ -121,8 +121,8 @@ def test_clock_is_taken_off_after_an_error(animator: Animator) -> None:
 
 def test_sound_is_repeated_until_it_is_long_enough(tmp_path: Path) -> None:
     original = load_audio(SPEECH)
-    assert _long_sound(SPEECH, 1.0, tmp_path) == SPEECH
-    longer = load_audio(_long_sound(SPEECH, 12.0, tmp_path))
+    assert long_sound(SPEECH, 1.0, tmp_path) == SPEECH
+    longer = load_audio(long_sound(SPEECH, 12.0, tmp_path))
     assert longer.duration_seconds >= 12.0
     length = original.samples.shape[1]
     assert np.allclose(longer.samples[:, length : 2 * length], original.samples, atol=1e-4)
