@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -201,4 +200,4 @@ def _lip_distance(mesh: FaceMesh, first: np.ndarray, second: np.ndarray) -> floa
     ours, theirs = (faces[0].points[:, :2] for faces in found)
     width = float(np.ptp(ours[:, 0]))
     mouth = list(MOUTH)
-    return float(np.linalg.norm(ours[mouth] - theirs[mouth], axis=1).mean() / width) if math.isfinite(width) else None
+    return float(np.linalg.norm(ours[mouth] - theirs[mouth], axis=1).mean() / width)

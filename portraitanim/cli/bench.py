@@ -151,9 +151,9 @@ def _scenarios(
     if table7:
         if len(axes["presets"] or []) > 1 or weights not in (scenarios.AUTO_WEIGHTS, scenarios.RANDOM_WEIGHTS):
             raise InputError("--table7 measures one preset with random weights: leave out the others, and --weights.")
-        several = [
-            name for name in ("frames", "steps", "dtypes", "devices", "speeds", "variants") if len(axes[name] or []) > 1
-        ]
+        if axes["speeds"] or axes["variants"]:
+            raise InputError("--table7 varies size and attention only: leave out --speed and --variant.")
+        several = [name for name in ("frames", "steps", "dtypes", "devices") if len(axes[name] or []) > 1]
         if several or assignments:
             raise InputError(f"--table7 varies size and attention only: give {(several or ['--set'])[0]} at most once.")
         return scenarios.table7(

@@ -50,8 +50,10 @@ def parse_variant(text: str) -> Variant:
             chosen = {field.name: getattr(plain, field.name) for field in fields(plain)} | chosen
         elif word == "work-ahead":
             chosen["work_ahead"] = True
-        elif word in _SWITCHES:
-            variant = replace(variant, **{"compiled" if word == "compile" else "channels_last": True})
+        elif word == "compile":
+            variant = replace(variant, compiled=True)
+        elif word == "channels-last":
+            variant = replace(variant, channels_last=True)
         else:
             raise ConfigError(f"Unknown variant {word!r}. Join words by +: {', '.join(VARIANT_WORDS)}.")
     if chosen:
