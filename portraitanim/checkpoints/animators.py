@@ -124,7 +124,7 @@ def load_animator(
     dtype: str = "auto",
     offload: bool = False,
     execution: ExecutionConfig | None = None,
-    channels_last: bool = False,
+    channels_last: bool | None = None,
     compiled: bool = False,
 ) -> Animator:
     """As `open_animator`, for weights that were chosen already.
@@ -136,7 +136,7 @@ def load_animator(
         dtype: see `open_animator`.
         offload: see `open_animator`.
         execution: how much is computed at once; ``None`` for what suits the device.
-        channels_last: how convolutions lie in memory.
+        channels_last: how convolutions lie in memory; ``None`` for channels-last in the autoencoder on a CPU.
         compiled: compile the denoising network and the decoder, see `compile_regions`.
     """
     from portraitanim.audio.encoders import load_audio_encoder
@@ -164,7 +164,7 @@ def load_animator(
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )
-    lay_out(pipeline, channels_last=channels_last, compiled=compiled)
+    lay_out(pipeline, place.type, channels_last, compiled)
     if offload:
         pipeline.enable_model_cpu_offload(device=place)
     else:
@@ -172,12 +172,14 @@ def load_animator(
     return Animator(parts)
 
 
-def lay_out(pipeline: PortraitAnimationPipeline, *, channels_last: bool, compiled: bool) -> None:
-    """Lay networks channels-last, and have them compiled, where that is asked for."""
+def lay_out(pipeline: PortraitAnimationPipeline, device_type: str, channels_last: bool | None, compiled: bool) -> None:
+    """Lay networks channels-last, and have them compiled, where that is asked for or known to be faster."""
     from portraitanim.pipelines.network_layout import compile_regions, lay_channels_last
 
+    if channels_last or (channels_last is None and device_type == "cpu"):
+        lay_channels_last(pipeline.vae, pipeline.condition_encoder)
     if channels_last:
-        lay_channels_last(pipeline.vae, pipeline.reference_unet, pipeline.denoising_unet, pipeline.condition_encoder)
+        lay_channels_last(pipeline.reference_unet, pipeline.denoising_unet)
     if compiled:
         compile_regions(pipeline.denoising_unet, pipeline.vae.decoder)
 

@@ -149,8 +149,9 @@ def animate(
         typer.Option(help="Make the next clip while this one is decoded (GPU yes, CPU no).", rich_help_panel=_SPEED),
     ] = None,
     channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Convolutions in this memory layout.", rich_help_panel=_SPEED)
-    ] = False,
+        bool | None,
+        typer.Option(help="Layout of convolutions (CPU: of the autoencoder's).", rich_help_panel=_SPEED),
+    ] = None,
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Compile first (minutes); for long videos and batches.", rich_help_panel=_SPEED),

@@ -53,7 +53,7 @@ def open_scenario(scenario: Scenario) -> Animator:
         identity_encoder=_identity_encoder(str(device)),
         execution=variant.execution(device.type),
     )
-    lay_out(animator.parts.pipeline, channels_last=variant.channels_last, compiled=variant.compiled)
+    lay_out(animator.parts.pipeline, device.type, variant.channels_last, variant.compiled)
     return animator
 
 

@@ -18,12 +18,12 @@ class Variant:
     """How networks are laid out, and how much is computed at once.
 
     Attributes:
-        channels_last: convolutions lie channels-last.
+        channels_last: whether convolutions lie channels-last; ``None`` for what suits the device.
         compiled: repeated blocks are compiled.
         chosen: fields of `ExecutionConfig` that were named.
     """
 
-    channels_last: bool = False
+    channels_last: bool | None = None
     compiled: bool = False
     chosen: dict[str, Any] | None = None
 
@@ -47,6 +47,7 @@ def parse_variant(text: str) -> Variant:
             chosen[_NUMBERS[name]] = int(number)
         elif word == "plain":
             plain = ExecutionConfig()
+            variant = replace(variant, channels_last=bool(variant.channels_last))
             chosen = {field.name: getattr(plain, field.name) for field in fields(plain)} | chosen
         elif word == "work-ahead":
             chosen["work_ahead"] = True
