@@ -100,7 +100,7 @@ def open_animator(
         dtype: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
         offload: keep networks in host memory and move each to the GPU when it works.
         has_driving: whether landmarks will drive; matters where ``weights`` is ``None``.
-        **execution: ``execution``, ``channels_last`` and ``compiled``, see `load_animator`.
+        **execution: ``execution``, ``channels_last``, ``compiled`` and ``cache``, see `load_animator`.
 
     Raises:
         MissingWeightsError: the weights, or something they need, are not installed.
@@ -126,6 +126,7 @@ def load_animator(
     execution: ExecutionConfig | None = None,
     channels_last: bool | None = None,
     compiled: bool = False,
+    cache: bool = True,
 ) -> Animator:
     """As `open_animator`, for weights that were chosen already.
 
@@ -138,9 +139,11 @@ def load_animator(
         execution: how much is computed at once; ``None`` for what suits the device.
         channels_last: how convolutions lie in memory; ``None`` for channels-last in the autoencoder on a CPU.
         compiled: compile the denoising network and the decoder, see `compile_regions`.
+        cache: keep what is computed of a portrait on disk, see `FeatureCache`.
     """
     from portraitanim.audio.encoders import load_audio_encoder
     from portraitanim.pipelines.animator import Animator, AnimatorParts
+    from portraitanim.pipelines.feature_cache import FeatureCache
     from portraitanim.pipelines.weights_folder import load_pipeline
     from portraitanim.runtime import resolve_device, resolve_dtype
 
@@ -161,6 +164,7 @@ def load_animator(
         separator=installed("kim-vocal-2"),
         small_decoder=_small_decoder(used, number_format, place),
         execution=execution,
+        cache=FeatureCache() if cache else None,
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )

@@ -152,6 +152,10 @@ def animate(
         bool | None,
         typer.Option(help="Layout of convolutions (CPU: of the autoencoder's).", rich_help_panel=_SPEED),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(help="Keep what is computed of a portrait, for the next video of it.", rich_help_panel=_SPEED),
+    ] = True,
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Compile first (minutes); for long videos and batches.", rich_help_panel=_SPEED),
@@ -220,6 +224,7 @@ def animate(
         "offload": offload,
         "channels_last": channels_last,
         "compiled": compiled,
+        "cache": cache,
         "execution": _execution(device, decode_batch, window_batch, work_ahead),
     }
     if check:

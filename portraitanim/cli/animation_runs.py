@@ -95,6 +95,7 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool =
             execution=machine["execution"],
             channels_last=machine["channels_last"],
             compiled=machine["compiled"],
+            cache=machine["cache"],
         )
 
 

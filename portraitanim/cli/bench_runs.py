@@ -44,6 +44,7 @@ def open_scenario(scenario: Scenario) -> Animator:
             execution=variant.execution(device.type),
             channels_last=variant.channels_last,
             compiled=variant.compiled,
+            cache=False,  # each run pays for all that it does
         )
     animator = random_animator(
         scenario.network_preset(),

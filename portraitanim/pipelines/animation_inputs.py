@@ -6,6 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ import torch
 from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import InputError, MissingWeightsError
-from portraitanim.face.detection import select_face
+from portraitanim.face.detection import FaceSearch, select_face
 from portraitanim.face.idle_motion import idle_landmarks
+from portraitanim.face.kept_search import search_from_tensors, search_to_tensors
 from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
 from portraitanim.media.audio import iter_audio, resample, to_mono
@@ -28,6 +30,7 @@ from portraitanim.pipelines.animation_plan import AnimationPlan
 from portraitanim.pipelines.conditioning import AnimationConditioning, make_conditioning
 from portraitanim.pipelines.driving import SoundStates, bounce, encode_sound, read_waveform
 from portraitanim.pipelines.driving_motion import has_sound, load_driving, portrait_motion
+from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.portrait import Portrait, prepare_portrait
 from portraitanim.progress import ProgressReporter
 from portraitanim.types import AudioTrack
@@ -81,6 +84,7 @@ class InputReader:
     ) -> None:
         self._parts, self._plan, self._options, self._progress = parts, plan, options, progress
         model = LandmarkerTask(parts.landmarker) if parts.landmarker is not None else None
+        self._memory = PortraitMemory(parts.cache)
         self._mesh = FaceMesh(min_score=options.face_threshold or MIN_SCORE, model=model)
 
     def __enter__(self) -> InputReader:
@@ -134,14 +138,14 @@ class InputReader:
     def read_portrait(self, path: Path) -> tuple[Portrait, str]:
         """The portrait, and a sentence that says which face was taken."""
         picture = load_image(path)
-        face, sentence = select_face(self._mesh.search(picture), self._options.face, source=path.name)
+        face, sentence = select_face(self._search(picture), self._options.face, source=path.name)
         portrait = prepare_portrait(
             picture,
             face,
             self._plan.preset,
             self._plan.sampling.size_px,
             framing=self._options.crop,
-            identity_encoder=self._parts.identity_encoder,
+            identity_of=self._identity if self._parts.identity_encoder is not None else None,
         )
         if self._options.paste_back and picture.shape[1] * picture.shape[2] > MAX_FRAME_PIXELS:
             raise InputError(
@@ -190,6 +194,21 @@ class InputReader:
         """Landmarks of the largest face of a made frame, or ``None``."""
         faces = self._mesh.search(picture).faces
         return faces[0].points if faces else None
+
+    def _search(self, picture: np.ndarray) -> FaceSearch:
+        """All faces of the portrait's picture, which may have been looked at before."""
+        inputs = (picture, self._mesh.source, self._options.face_threshold or MIN_SCORE, version("mediapipe"))
+        found = self._memory.remembered("faces", inputs, lambda: search_to_tensors(self._mesh.search(picture)))
+        return search_from_tensors(found)
+
+    def _identity(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+        encoder = self._parts.identity_encoder
+        assert encoder is not None  # asked for only then
+        inputs = (picture, points, type(encoder).__name__)
+        found = self._memory.remembered(
+            "identity", inputs, lambda: {"identity": torch.from_numpy(encoder.encode(picture, points))}
+        )
+        return np.asarray(found["identity"].numpy())
 
     def _count(self, sound: SoundStates | None, points: np.ndarray | None, notes: list[str]) -> tuple[int, int]:
         """Frames of the video, and frames that the networks make for it."""

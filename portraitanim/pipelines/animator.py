@@ -28,6 +28,7 @@ from portraitanim.pipelines.animation_result import AnimationResult, peak_device
 from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
 from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard
+from portraitanim.pipelines.feature_cache import FeatureCache, PortraitMemory
 from portraitanim.pipelines.named_files import check_files
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
@@ -55,6 +56,7 @@ class AnimatorParts:
         separator: folder of the network that takes the voice out of a sound, where it is installed.
         small_decoder: diffusers' ``AutoencoderTiny`` for the same latents, where it is installed.
         execution: how much is computed at once; ``None`` for what suits the device.
+        cache: keeps what is computed of portraits; ``None``: nothing is kept.
         name: what the weights are called in summaries.
         fingerprint: hash of the weights.
     """
@@ -67,6 +69,7 @@ class AnimatorParts:
     separator: Path | None = None
     small_decoder: Any | None = None
     execution: ExecutionConfig | None = None
+    cache: FeatureCache | None = None
     name: str = ""
     fingerprint: str = ""
 
@@ -243,6 +246,7 @@ class Animator:
             clip_store=store,
             execution=self.parts.execution,
             small_decoder=self.parts.small_decoder,
+            memory=PortraitMemory(self.parts.cache, *self._way_of_computing()),
             **to_dict(plan.sampling),
         )
         left = inputs.num_frames
@@ -258,6 +262,12 @@ class Animator:
             left -= min(left, pixels.shape[1])
             if not left:
                 return
+
+    def _way_of_computing(self) -> tuple[str, ...]:
+        """What the networks' results depend on beside their inputs, down to the rounding."""
+        unet = self.parts.pipeline.denoising_unet
+        threads = str(torch.get_num_threads()) if self.parts.pipeline.device.type == "cpu" else ""
+        return (self.parts.fingerprint, str(unet.dtype), str(self.parts.pipeline.device), torch.__version__, threads)
 
     def _job(self, plan: AnimationPlan, options: AnimationOptions, hashes: dict[str, str]) -> dict[str, Any]:
         """Everything that decides what the latents are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from portraitanim.face.detection import DetectedFace
 
 logger = logging.getLogger(__name__)
+
+IdentityOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From a picture ``(3, height, width)`` and the points of a face in it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +57,7 @@ def prepare_portrait(
     size_px: int,
     *,
     framing: Literal["face", "whole"] = "face",
-    identity_encoder: Any | None = None,
+    identity_of: IdentityOf | None = None,
 ) -> Portrait:
     """Cut a portrait out of a picture, as its weights expect it.
 
@@ -63,23 +67,23 @@ def prepare_portrait(
         preset: the system whose weights will read it.
         size_px: side of the square.
         framing: ``face`` cuts around the face; ``whole`` scales the whole picture, as Hallo's code does.
-        identity_encoder: `portraitanim.face.identity.IdentityEncoder`, for weights that read the identity.
+        identity_of: gives the raw ArcFace vector ``(512,)`` of a picture's face, for weights that read the identity.
 
     Raises:
         FaceError: the face lies so far outside that nothing can be cut.
-        MissingWeightsError: these weights read the identity and there is no encoder.
+        MissingWeightsError: these weights read the identity and ``identity_of`` is not given.
     """
     height, width = picture.shape[1:]
     crop = _whole_picture(height, width, size_px) if framing == "whole" else _around(face, preset, picture, size_px)
     landmarks = crop.points(face.points).astype(np.float32)
     identity = None
     if preset.network.identity_projection is not None:
-        if identity_encoder is None:
+        if identity_of is None:
             raise MissingWeightsError(
                 f"{preset.name} reads who the face is, and the InsightFace pack is not installed. "
                 "Run: portraitanim weights pull antelopev2"
             )
-        identity = identity_encoder.encode(picture, face.points)
+        identity = identity_of(picture, face.points)
     return Portrait(
         original=picture,
         image=crop.apply(picture),

@@ -29,6 +29,7 @@ from portraitanim.models.portrait_network import PortraitNetwork
 from portraitanim.models.reference_unet import ReferenceUNet
 from portraitanim.pipelines.clip_store import ClipStore, keep_clip, restore_clip
 from portraitanim.pipelines.conditioning_check import check_conditioning
+from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.frame_decoding import decode_frames
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
 from portraitanim.types import Conditioning
@@ -176,6 +177,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         clip_store: ClipStore | None = None,
         execution: ExecutionConfig | None = None,
         small_decoder: AutoencoderTiny | None = None,
+        memory: PortraitMemory | None = None,
         **sampling: Any,
     ) -> Iterator[Tensor]:
         """Yield frames as soon as they exist, ``(batch, frames, 3, height, width)`` in [0, 1] (or latents).
@@ -195,6 +197,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             execution: how much is computed at once; ``None`` for what suits the device. Where it works ahead,
                 ``callback_on_step_end`` and ``clip_store`` are called from another thread.
             small_decoder: decodes where ``sampling.decoder`` is ``small``.
+            memory: keeps what is computed of the portraits for later calls.
             **sampling: see `__call__`.
 
         Raises:
@@ -207,15 +210,18 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         device, dtype = self._execution_device, self.denoising_unet.dtype
         execution = self._execution(execution, device)
         conditioning = conditioning.to(device, dtype)
+        memory = memory or PortraitMemory(None)
+        pixels = conditioning.reference_image
         run = SamplingRun.start(
             self.network,
             options,
             conditioning,
-            self._encode(conditioning.reference_image),
+            memory.remembered("latents", (pixels,), lambda: {"latents": self._encode(pixels)})["latents"].to(pixels),
             generator,
             None if latents is None else latents.to(device, dtype),
             execution,
             self._decoder(options, small_decoder),
+            memory,
         )
         try:
             if options.plan == "sequential":

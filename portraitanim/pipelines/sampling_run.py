@@ -14,13 +14,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from portraitanim.config.execution import ExecutionConfig
-from portraitanim.config.schema import SamplingConfig
+from portraitanim.config.schema import SamplingConfig, to_dict
 from portraitanim.diffusion.guidance import Guidance
 from portraitanim.diffusion.windows import overlapping_windows, window_weights
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.portrait_network import PortraitNetwork, ReferenceFeatures
 from portraitanim.models.unet_context import UNetContext
+from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.types import BatchLayout, Branch, Conditioning, RegionMasks
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -77,6 +78,7 @@ class SamplingRun:
         latents: Tensor | None,
         execution: ExecutionConfig,
         decoder: Any,
+        memory: PortraitMemory,
     ) -> SamplingRun:
         """Read the portraits, once for the whole video."""
         guidance = Guidance.from_scales(
@@ -94,7 +96,13 @@ class SamplingRun:
             if network.quirks.tile_reference_rows and Branch.UNCONDITIONAL in branches:
                 # Published: the portrait is also read with the null identity, and half of the frames see that.
                 portrait, rows = torch.cat([null, portrait]), torch.cat([rows, rows])
-        features = network.encode_reference(rows, portrait, sampling.num_motion_frames)
+        num_motion = sampling.num_motion_frames
+        features = memory.remembered(
+            "reference",
+            (rows, portrait, num_motion, to_dict(network.quirks)),
+            lambda: network.encode_reference(rows, portrait, num_motion),
+        )
+        features = {name: feature.to(rows) for name, feature in features.items()}
         return cls(
             network=network,
             sampling=sampling,

@@ -1,0 +1,17 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from portraitanim.pipelines.feature_cache import CACHE_VARIABLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def portraits_of_this_session_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What earlier runs kept of portraits must not answer for code that has changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("portraits")))
+        yield
