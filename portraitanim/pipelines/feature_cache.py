@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from portraitanim.errors import MediaError
-from portraitanim.media.files import partial_path, publish
+from portraitanim.media.files import discard, partial_path, publish
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class FeatureCache:
         except (OSError, SafetensorError, MediaError) as error:
             logger.warning("Nothing is kept of this portrait: %s cannot be written (%s).", self.folder, error)
         finally:
-            partial.unlink(missing_ok=True)
+            discard(partial)
 
     def _bound(self, newest: Path) -> None:
         found = []

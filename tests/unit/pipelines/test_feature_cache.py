@@ -18,7 +18,7 @@ from tests.small_networks import conditioning, small_pipeline
 
 
 def value(number: float, size: int = 1000) -> dict[str, Tensor]:
-    return {"x": torch.full((size,), number)}
+    return {"x": torch.full((size,), float(number))}
 
 
 def test_second_time_is_read_and_not_computed(tmp_path: Path) -> None:
