@@ -67,7 +67,7 @@ def at_speed(preset: Preset, speed: Speed) -> tuple[Preset, tuple[str, ...]]:
     if steps <= FEW_STEPS:
         few = max(math.ceil(steps * trades.share_of_few_steps), 1)
         if few < steps:
-            changes.append(f"{few} steps instead of {steps}")
+            changes.append(f"{few} {'step' if few == 1 else 'steps'} instead of {steps}")
             sampling = replace(sampling, num_inference_steps=few)
     else:
         few = min(steps, trades.num_steps)

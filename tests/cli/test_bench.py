@@ -125,3 +125,44 @@ def test_exit_codes_and_messages(cli: Cli, measured: list[Scenario], words: list
     got, _, err = cli(*words)
     assert got == code
     assert message in err
+
+
+def test_speeds_and_variants_are_combined_and_named(cli: Cli, measured: list[Scenario]) -> None:
+    code, out, _ = cli("--speed", "exact", "--speed", "fast", "--variant", "plain", "--variant", "channels-last")
+    assert code == 0
+    assert [(scenario.speed, scenario.variant) for scenario in measured] == [
+        ("exact", "plain"),
+        ("exact", "channels-last"),
+        ("fast", "plain"),
+        ("fast", "channels-last"),
+    ]
+    assert "fast channels-last" in out
+
+
+def test_quality_of_the_speeds_is_shown(cli: Cli, tmp_path: Path) -> None:
+    small_weights(tmp_path / "weights", num_inference_steps=2)
+    preset = tmp_path / "weights" / "preset.yaml"
+    words = ["--preset", preset, "--weights", "random", "--frames", 4, "--device", "cpu", "--dtype", "fp32"]
+    code, out, err = cli(*words, "--speed", "fast", "--quality", "--output", "quality.json")
+    assert code == 0, err
+    (difference,) = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))["differences"]
+    assert difference["notes"] == ["--speed fast: 1 step instead of 2."]
+    assert f"{difference['psnr_db']:.1f} dB" in out
+    assert "lpips-alex" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variant", "turbo"], "Unknown variant 'turbo'"),
+        (["--speed", "turbo"], "--speed must be one of"),
+        (["--quality", "--table7"], "leave out --table7"),
+        (["--table7", "--speed", "fast"], "leave out --speed and --variant"),
+    ],
+)
+def test_speeds_and_variants_that_cannot_be_measured(
+    cli: Cli, measured: list[Scenario], words: list[str], message: str
+) -> None:
+    code, _, err = cli(*words)
+    assert code == 2
+    assert message in err
