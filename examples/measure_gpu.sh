@@ -7,10 +7,10 @@
 # Full-size networks have random weights (speed does not depend on values) where no others are installed. What is compared
 # stands in one command, so that it is measured in one run, side by side. PYTHON chooses the interpreter.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-results=${1:?name a folder for the results}
+mkdir -p "${1:?name a folder for the results}"
+results=$(cd "$1" && pwd)
 mode=${2:-}
-mkdir -p "$results"
+cd "$(dirname "$0")/.."
 failed=()
 
 measure() {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from portraitanim.cli import bench
 from portraitanim.cli.app import run
 from portraitanim.errors import FaceError
 from portraitanim.media.image import load_image
+from tests.examples import ROOT
 from tests.small_weights import SIZE_PX, small_weights
 from tests.unit.benchmarking.results import made_up_result
 
@@ -137,6 +140,28 @@ def test_speeds_and_variants_are_combined_and_named(cli: Cli, measured: list[Sce
         ("fast", "channels-last"),
     ]
     assert "fast channels-last" in out
+
+
+@pytest.mark.parametrize("mode", [[], ["--dry"]])
+def test_script_for_gpus_gives_commands_that_bench_understands(
+    cli: Cli, measured: list[Scenario], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: list[str]
+) -> None:
+    recorder, record = tmp_path / "recorder", tmp_path / "record"
+    recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" --end >> {record}\n')
+    recorder.chmod(0o755)
+    script = ROOT / "examples" / "measure_gpu.sh"
+    environment = {**os.environ, "PYTHON": str(recorder)}
+    subprocess.run(["bash", script, tmp_path / "results", *mode], check=True, env=environment, capture_output=True)
+    commands = [text.split() for text in record.read_text().split("--end")[:-1]]
+    assert len(commands) == 7
+    compared: list[list[Scenario]] = []
+    monkeypatch.setattr(bench, "compare_quality", lambda scenarios, *rest: compared.append(scenarios))
+    for words in commands:
+        assert words[:3] == ["-m", "portraitanim", "bench"]
+        code, _, err = cli(*words[3:])
+        assert code == 0, err
+    assert {"", "window-batch=4"} < {scenario.variant for scenario in measured}
+    assert [scenario.speed for scenario in compared[0]] == ["exact", "balanced", "fast"]
 
 
 def test_quality_of_the_speeds_is_shown(cli: Cli, tmp_path: Path) -> None:
