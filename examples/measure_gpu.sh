@@ -34,8 +34,8 @@ elif [ -z "$mode" ]; then
     acc=(--preset echomimic-acc --size 512 --frames 96 --device cuda)
     table7=(--table7 --device cuda --chart "$results/table7.png")
     tiny=(--preset tiny --frames 96 --device cuda)
-    variants=(--variant plain --variant work-ahead --variant decode-batch=8 --variant channels-last --variant compile
-        --variant compile+channels-last)
+    variants=(--variant plain --variant plain+work-ahead --variant plain+decode-batch=4 --variant plain+decode-batch=8
+        --variant plain+channels-last --variant plain+compile --variant compile+channels-last)
 else
     echo "Unknown option $mode: use --dry, or nothing." >&2
     exit 2
