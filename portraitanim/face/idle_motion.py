@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -29,84 +31,102 @@ PIVOT_DEPTH_WIDTHS = 0.5
 MEAN_SECONDS_BETWEEN_BLINKS = 3.0
 
 _EAR_TO_EAR = (234, 454)
-_FRAMES_AT_ONCE = 256
 
 
-def idle_landmarks(portrait: np.ndarray, num_frames: int, fps: float, seed: int, amount: float = 1.0) -> np.ndarray:
+class IdleMotion:
     """Landmarks of a portrait that rests: slow turns of the head, blinks, glances. The mouth does nothing of its own.
 
     The motion fades in from the portrait's own pose over the first second, so that a video starts as the picture is.
+    Any frames can be asked for: a frame is the same however long the video becomes.
 
     Args:
         portrait: ``(478, 3)`` in pixels.
-        num_frames: frames to make.
         fps: frames per second.
         seed: decides everything.
         amount: factor on turns, shifts and glances; 0 only blinks.
 
-    Returns:
-        float32 ``(frames, 478, 2)`` in pixels of the portrait.
-
     Raises:
         ShapeError: the points are not ``(478, 3)``.
     """
-    if portrait.shape != (NUM_LANDMARKS, 3):
-        raise ShapeError(f"Landmarks of one face must be ({NUM_LANDMARKS}, 3), got {portrait.shape}.")
-    random = np.random.default_rng(seed)
-    rest = portrait.astype(np.float64)
-    width = float(np.linalg.norm(rest[_EAR_TO_EAR[1]] - rest[_EAR_TO_EAR[0]]))
-    fade = amount * np.minimum(np.arange(num_frames) / fps, 1.0)
-    pivot = rest[list(RIGID_POINTS)].mean(0) + np.array([0.0, 0.0, PIVOT_DEPTH_WIDTHS * width])
-    angles = [
-        size * fade * slow_noise(num_frames, fps, 0.3, random) for size in (YAW_DEGREES, PITCH_DEGREES, ROLL_DEGREES)
-    ]
-    turns = Rotation.from_euler("yxz", np.stack(angles, axis=-1), degrees=True).as_matrix()
-    travel = [TRAVEL_WIDTHS * width * fade * slow_noise(num_frames, fps, 0.25, random) for _ in range(2)]
-    shifts = np.stack(travel, axis=-1)
-    eyes = _living_eyes(num_frames, fps, fade, random)
-    moved = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    for start in range(0, num_frames, _FRAMES_AT_ONCE):
-        some = slice(start, start + _FRAMES_AT_ONCE)
-        faces = _with_living_eyes(rest, *(track[some] for track in eyes))
-        turned = pivot + np.einsum("tij,tnj->tni", turns[some], faces - pivot)
-        moved[some] = turned[..., :2] + shifts[some, None]
-    return moved
+
+    def __init__(self, portrait: np.ndarray, fps: float, seed: int, amount: float = 1.0) -> None:
+        if portrait.shape != (NUM_LANDMARKS, 3):
+            raise ShapeError(f"Landmarks of one face must be ({NUM_LANDMARKS}, 3), got {portrait.shape}.")
+        random = np.random.default_rng(seed)
+        self._fps, self._amount = fps, amount
+        self._rest = portrait.astype(np.float64)
+        self._width = float(np.linalg.norm(self._rest[_EAR_TO_EAR[1]] - self._rest[_EAR_TO_EAR[0]]))
+        self._turns = [SlowNoise(0.3, random) for _ in range(3)]
+        self._travel = [SlowNoise(0.25, random) for _ in range(2)]
+        self._glances = [SlowNoise(0.5, random) for _ in range(2)]
+        self._brows = SlowNoise(0.3, random)
+        self._blinks = Blinks(random)  # the last: how much it draws depends on the length of the video
+
+    def landmarks(self, frames: Sequence[int]) -> np.ndarray:
+        """Float32 ``(frames, 478, 2)`` in pixels of the portrait."""
+        seconds = np.asarray(frames, dtype=np.float64) / self._fps
+        fade = self._amount * np.minimum(seconds, 1.0)
+        sizes = (YAW_DEGREES, PITCH_DEGREES, ROLL_DEGREES)
+        angles = [size * fade * noise.at(seconds) for size, noise in zip(sizes, self._turns, strict=True)]
+        turns = Rotation.from_euler("yxz", np.stack(angles, axis=-1), degrees=True).as_matrix()
+        travel = [TRAVEL_WIDTHS * self._width * fade * noise.at(seconds) for noise in self._travel]
+        glances = np.stack([0.05 * fade * noise.at(seconds) for noise in self._glances], axis=-1) * [1.0, 0.4]
+        lift = 0.05 * fade * self._brows.at(seconds)
+        faces = _with_living_eyes(self._rest, self._blinks.at(seconds), glances, lift)
+        depth = np.array([0.0, 0.0, PIVOT_DEPTH_WIDTHS * self._width])
+        pivot = self._rest[list(RIGID_POINTS)].mean(0) + depth
+        turned = pivot + np.einsum("tij,tnj->tni", turns, faces - pivot)
+        return (turned[..., :2] + np.stack(travel, axis=-1)[:, None]).astype(np.float32)
+
+
+class SlowNoise:
+    """Smooth random motion of about unit size, made of six waves up to three times the cutoff."""
+
+    def __init__(self, cutoff_hz: float, random: np.random.Generator) -> None:
+        self._rates = cutoff_hz * random.uniform(0.2, 3.0, 6)
+        self._sizes = 1 / (1 + (self._rates / cutoff_hz) ** 2)
+        self._phases = random.uniform(0, 2 * np.pi, 6)
+
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """The motion at ``(times,)``."""
+        waves = self._sizes[:, None] * np.sin(2 * np.pi * self._rates[:, None] * seconds + self._phases[:, None])
+        noise: np.ndarray = waves.sum(0) / np.sqrt((self._sizes**2).sum() / 2) * 0.7
+        return noise
 
 
 def slow_noise(num_frames: int, fps: float, cutoff_hz: float, random: np.random.Generator) -> np.ndarray:
-    """Smooth random motion of about unit size, ``(frames,)``, made of six waves up to three times the cutoff."""
-    seconds = np.arange(num_frames) / fps
-    rates = cutoff_hz * random.uniform(0.2, 3.0, 6)
-    sizes = 1 / (1 + (rates / cutoff_hz) ** 2)
-    phases = random.uniform(0, 2 * np.pi, 6)
-    waves = sizes[:, None] * np.sin(2 * np.pi * rates[:, None] * seconds + phases[:, None])
-    noise: np.ndarray = waves.sum(0) / np.sqrt((sizes**2).sum() / 2) * 0.7
-    return noise
+    """`SlowNoise` of the first frames, ``(frames,)``."""
+    return SlowNoise(cutoff_hz, random).at(np.arange(num_frames) / fps)
 
 
-def blinks(num_frames: int, fps: float, random: np.random.Generator) -> np.ndarray:
-    """How far the lids are closed, ``(frames,)`` in [0, 1]: down in 80 ms, up in 140 ms."""
-    closed = np.zeros(num_frames)
-    seconds = np.arange(num_frames) / fps
-    moment = 0.5 + random.exponential(MEAN_SECONDS_BETWEEN_BLINKS / 2)
-    while num_frames and moment < seconds[-1]:
-        down, hold, up = random.uniform(0.06, 0.10), random.uniform(0.03, 0.06), random.uniform(0.10, 0.18)
-        near = slice(max(0, int(moment * fps)), int((moment + down + hold + up) * fps) + 2)
-        rising = np.clip((seconds[near] - moment) / down, 0, 1)
-        falling = np.clip(1 - (seconds[near] - moment - down - hold) / up, 0, 1)
-        lid = np.minimum(rising, falling)
-        closed[near] = np.maximum(closed[near], lid * lid * (3 - 2 * lid))
-        moment += down + hold + up + 0.5 + random.exponential(MEAN_SECONDS_BETWEEN_BLINKS - 0.5)
-    return closed
+class Blinks:
+    """Blinks every few seconds: down in 80 ms, up in 140 ms."""
 
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
+        self._next = 0.5 + random.exponential(MEAN_SECONDS_BETWEEN_BLINKS / 2)
+        self._blinks: list[tuple[float, float, float, float]] = []
 
-def _living_eyes(
-    num_frames: int, fps: float, fade: np.ndarray, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How far the lids are closed ``(frames,)``, glances ``(frames, 2)`` and brows ``(frames,)`` in eye widths."""
-    closed = blinks(num_frames, fps, random)
-    glances = np.stack([0.05 * fade * slow_noise(num_frames, fps, 0.5, random) for _ in range(2)], axis=-1)
-    return closed, glances * [1.0, 0.4], 0.05 * fade * slow_noise(num_frames, fps, 0.3, random)
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """How far the lids are closed at ``(times,)``, in [0, 1]."""
+        closed = np.zeros(len(seconds))
+        if not len(seconds):
+            return closed
+        self._draw_until(float(seconds.max()))
+        for moment, down, hold, up in self._blinks:
+            if moment + down + hold + up >= seconds.min() and moment <= seconds.max():
+                rising = np.clip((seconds - moment) / down, 0, 1)
+                falling = np.clip(1 - (seconds - moment - down - hold) / up, 0, 1)
+                lid = np.minimum(rising, falling)
+                closed = np.maximum(closed, lid * lid * (3 - 2 * lid))
+        return closed
+
+    def _draw_until(self, seconds: float) -> None:
+        random = self._random
+        while self._next <= seconds:
+            down, hold, up = random.uniform(0.06, 0.10), random.uniform(0.03, 0.06), random.uniform(0.10, 0.18)
+            self._blinks.append((self._next, down, hold, up))
+            self._next += down + hold + up + 0.5 + random.exponential(MEAN_SECONDS_BETWEEN_BLINKS - 0.5)
 
 
 def _with_living_eyes(rest: np.ndarray, closed: np.ndarray, glances: np.ndarray, lift: np.ndarray) -> np.ndarray:
