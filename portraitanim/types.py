@@ -206,6 +206,17 @@ class PortraitConditioning:
         """Number of video frames to make."""
         return self.audio_windows.shape[1]
 
+    def frames_until(self, stop: int) -> int:
+        """See `Conditioning`."""
+        return min(stop, self.num_frames)
+
+    def goes_on(self, frame: int) -> bool:
+        """See `Conditioning`."""
+        return frame < self.num_frames
+
+    def release(self, first_frame: int) -> None:
+        """See `Conditioning`; all of them are kept."""
+
     def window(self, frames: Sequence[int]) -> PortraitConditioning:
         """The conditioning of some frames, in the given order."""
         condition_map = None if self.condition_map is None else _take_frames(self.condition_map, frames)
@@ -234,7 +245,8 @@ class PortraitConditioning:
 class Conditioning(Protocol):
     """What a pipeline animates: a `PortraitConditioning`, or something that makes one for any frames on request.
 
-    A long video's conditions do not fit into memory at once, so the pipeline asks for one clip at a time.
+    A long video's conditions do not fit into memory at once, so the pipeline asks for one clip at a time. The end of
+    sound that still arrives is not known: the pipeline asks only for the frames that it makes next.
     """
 
     @property
@@ -254,7 +266,19 @@ class Conditioning(Protocol):
 
     @property
     def num_frames(self) -> int:
-        """Number of video frames to make."""
+        """Number of video frames to make. Where the sound still arrives, this waits for its end."""
+        ...
+
+    def frames_until(self, stop: int) -> int:
+        """Wait for what frames before ``stop`` read, and for no more; fewer than ``stop`` is the end of the video."""
+        ...
+
+    def goes_on(self, frame: int) -> bool:
+        """Whether the video has this frame; waits for no more than it takes to know that."""
+        ...
+
+    def release(self, first_frame: int) -> None:
+        """Frames before this one will not be asked for again."""
         ...
 
     def window(self, frames: Sequence[int]) -> PortraitConditioning:

@@ -73,9 +73,7 @@ class LogMelAudioEncoder:
 
         num_mel_frames = math.ceil(num_frames * _MEL_RATE_HZ / fps)
         bands = self._mel_frames(waveform.to(self.device), num_mel_frames)
-        quarters = torch.arange(num_frames * STEPS_PER_FRAME, dtype=torch.float64)
-        # Mel frame m stands for the time (m + 0.5) / 100 s, quarter q for (q + 0.5) / (4 fps).
-        positions = (quarters + 0.5) * (_MEL_RATE_HZ / (STEPS_PER_FRAME * fps)) - 0.5
+        positions = _mel_positions(torch.arange(num_frames * STEPS_PER_FRAME), fps)
         states = _interpolate_rows(bands, positions).reshape(num_frames, STEPS_PER_FRAME, NUM_MELS)
         return AudioFeatures(
             states=states,
@@ -84,14 +82,56 @@ class LogMelAudioEncoder:
             num_padding_steps=num_frames - num_valid,
         )
 
+    @torch.no_grad()
+    def encode_rows(
+        self, samples: torch.Tensor, first_sample: int, rows: range, fps: float, num_rows: int | None
+    ) -> torch.Tensor:
+        """Some states of a sound that is not there as a whole; see `portraitanim.audio.streaming.LogMelSpans`.
+
+        Args:
+            samples: float32 ``(samples,)``, the sound from ``first_sample`` on.
+            first_sample: at most what `mel_span` gives for the rows.
+            rows: which states.
+            fps: video frames per second.
+            num_rows: states of the whole sound, where its end is known: they end with its last mel frame.
+
+        Returns:
+            ``(rows, 4, 80)``, what `encode` gives for them, up to rounding.
+        """
+        positions = _mel_positions(torch.arange(rows.start * STEPS_PER_FRAME, rows.stop * STEPS_PER_FRAME), fps)
+        if num_rows is not None:
+            positions = positions.clamp(max=math.ceil(num_rows * _MEL_RATE_HZ / fps) - 1)
+        positions = positions.clamp(min=0)
+        first, last = math.floor(positions[0]), math.ceil(positions[-1])
+        start, stop = first * _HOP - _MARGIN - first_sample, last * _HOP + _FFT - _MARGIN - first_sample
+        heard = samples[max(0, start) : stop].to(self.device)
+        padded = F.pad(heard, (max(0, -start), stop - start - max(0, -start) - len(heard)))
+        return _interpolate_rows(self._bands(padded), positions - first).reshape(-1, STEPS_PER_FRAME, NUM_MELS)
+
     def _mel_frames(self, waveform: torch.Tensor, num_mel_frames: int) -> torch.Tensor:
         """Normalised bands ``(mel frames, 80)`` from the start of the sound, silence after its end."""
         num_read = num_mel_frames * _HOP + _MARGIN
         missing = max(0, num_read - len(waveform))
-        padded = F.pad(waveform[:num_read], (_MARGIN, missing))
-        spectrum = torch.fft.rfft(padded.unfold(0, _FFT, _HOP) * self._taper)
+        return self._bands(F.pad(waveform[:num_read], (_MARGIN, missing)))
+
+    def _bands(self, samples: torch.Tensor) -> torch.Tensor:
+        """Normalised bands of all mel frames that lie within the samples."""
+        spectrum = torch.fft.rfft(samples.unfold(0, _FFT, _HOP) * self._taper)
         power = (spectrum.real.square() + spectrum.imag.square()) @ self._filters.T
         return (power.clamp(min=_POWER_FLOOR).log10() + 2) / 4
+
+
+def mel_span(rows: range, fps: float) -> tuple[int, int]:
+    """First sample that these states read, and the one behind the last (`LogMelAudioEncoder`)."""
+    quarters = torch.tensor([rows.start * STEPS_PER_FRAME, rows.stop * STEPS_PER_FRAME - 1])
+    first, last = _mel_positions(quarters, fps).clamp(min=0).tolist()
+    return max(0, math.floor(first) * _HOP - _MARGIN), math.ceil(last) * _HOP + _FFT - _MARGIN
+
+
+def _mel_positions(quarters: torch.Tensor, fps: float) -> torch.Tensor:
+    """Where quarters of video frames lie among the mel frames."""
+    # Mel frame m stands for the time (m + 0.5) / 100 s, quarter q for (q + 0.5) / (4 fps).
+    return (quarters.double() + 0.5) * (_MEL_RATE_HZ / (STEPS_PER_FRAME * fps)) - 0.5
 
 
 def _interpolate_rows(rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ from portraitanim.pipelines.animator import Animator
 from portraitanim.pipelines.clip_folder import ClipFolder
 from portraitanim.pipelines.drift_guard import DriftGuard
 from portraitanim.pipelines.sampling_run import SamplingRun
+from portraitanim.pipelines.sound_stream import SoundStream
 
 Call = tuple[str, tuple[int, ...]]
 """Stage, and shape of what it was given."""
@@ -78,6 +79,7 @@ class StageClock:
             wrap = functools.partial(self._wrapped, stack)
             wrap(InputReader, "__init__", functools.partial(self._host, "face"))
             wrap(InputReader, "read_sound", functools.partial(self._host, "audio"))
+            wrap(SoundStream, "frames_until", functools.partial(self._host, "audio"))
             wrap(InputReader, "read_portrait", functools.partial(self._host, "face"))
             wrap(SamplingRun, "clip_context", self._conditioning)
             wrap(DriftGuard, "next_motion", functools.partial(self._host, "drift_guard"))

@@ -45,6 +45,8 @@ class AnimationOptions:
         fps: frames per second of the video.
         start_seconds: where in sound and driving video to start.
         duration_seconds: length of the video; ``None`` to the end of what drives.
+        look_ahead_seconds: where sound still arrives: how much behind a frame is heard, and waited for, by encoders
+            that are made for whole files (wav2vec 2.0, Whisper).
         idle_motion: blinks and small turns of the head where sound drives alone, for weights that read landmarks.
         motion_sync: ``paper`` carries the driver's motion to the portrait's own proportions; ``published`` does as
             EchoMimic's code; ``none`` draws the landmarks as they are.
@@ -77,6 +79,7 @@ class AnimationOptions:
     fps: float | None = None
     start_seconds: float = 0.0
     duration_seconds: float | None = None
+    look_ahead_seconds: float | None = None
     idle_motion: bool | None = None
     motion_sync: Literal["paper", "published", "none"] | None = None
     smoothing: Literal["savgol", "one-euro", "none"] | None = None
@@ -100,6 +103,7 @@ class AnimationOptions:
         _check_number("start", self.start_seconds, 0.0, 1e6)
         _check_number("duration", self.duration_seconds, 0.01, 1e6)
         _check_number("size", self.size_px, 64, 2048)
+        _check_number("look_ahead", self.look_ahead_seconds, 0.0, 60.0)
         _check_number("face_threshold", self.face_threshold, 0.01, 0.99)
         _check_number("seed", self.seed, 0, 2**63 - 1)
         if self.size_px is not None and self.size_px % 8:

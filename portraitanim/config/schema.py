@@ -155,7 +155,12 @@ class SamplingConfig:
     audio_guidance_scale: float | None = None
     image_guidance_scale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    plan: Literal["sequential", "overlapping"] = "sequential"
+    plan: Literal["sequential", "overlapping", "open"] = "sequential"
+    """Which frames are made together. ``sequential``: clip after clip, each reading the last frames of the one before
+    (Hallo). ``overlapping``: windows that overlap, around the closed circle of all frames; in every step they move on
+    by ``window_shift_per_step`` (EchoMimic). ``open``: such windows on a line without end, which move back by the
+    overlap in every step, so that frames are finished one after another, before the end of the sound is known, in constant
+    memory."""
     num_frames_per_clip: int = 16
     num_motion_frames: int = 0
     num_overlap_frames: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from portraitanim.errors import InputError
@@ -21,19 +20,23 @@ class Clip:
     num_new: int
 
 
-def sequential_clips(num_frames: int, num_frames_per_clip: int) -> Iterator[Clip]:
-    """Clip after clip, as Hallo: every frame once, all clips of the same length.
+def sequential_clip(number: int, num_frames: int, num_frames_per_clip: int) -> Clip:
+    """One of the clips of a video that is made clip after clip, as Hallo: every frame once, all of one length.
+
+    Args:
+        number: of the clip.
+        num_frames: frames of the video, or as many as are known of one that goes on behind this clip.
+        num_frames_per_clip: length of every clip.
 
     Raises:
-        InputError: there is nothing to make.
+        InputError: the video has no such clip.
     """
-    _require_positive(num_frames, num_frames_per_clip)
-    for start in range(0, num_frames, num_frames_per_clip):
-        frames = range(start, start + num_frames_per_clip)
-        yield Clip(
-            frames=tuple(min(frame, num_frames - 1) for frame in frames),
-            num_new=min(num_frames_per_clip, num_frames - start),
-        )
+    _require_positive(num_frames - number * num_frames_per_clip, num_frames_per_clip)
+    start = number * num_frames_per_clip
+    return Clip(
+        frames=tuple(min(frame, num_frames - 1) for frame in range(start, start + num_frames_per_clip)),
+        num_new=min(num_frames_per_clip, num_frames - start),
+    )
 
 
 def overlapping_windows(

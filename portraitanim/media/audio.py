@@ -16,7 +16,7 @@ from portraitanim.media.files import whole_file
 from portraitanim.types import AudioTrack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def iter_audio(
     with AudioReader(path) as reader:
         rate_hz = sample_rate_hz or reader.sample_rate_hz
         blocks = _excerpt(reader, Path(path), start_seconds, duration_seconds)
-        blocks = _resampled(blocks, reader.sample_rate_hz, rate_hz, reader.num_channels)
+        blocks = resample_blocks(blocks, reader.sample_rate_hz, rate_hz, reader.num_channels)
         for samples in _regrouped(blocks, max(1, round(chunk_seconds * rate_hz))):
             yield AudioTrack(samples=samples, sample_rate_hz=rate_hz)
 
@@ -109,8 +109,26 @@ def resample(track: AudioTrack, sample_rate_hz: int) -> AudioTrack:
     """
     if sample_rate_hz == track.sample_rate_hz:
         return track
-    blocks = _resampled(iter([track.samples]), track.sample_rate_hz, sample_rate_hz, track.samples.shape[0])
+    blocks = resample_blocks(iter([track.samples]), track.sample_rate_hz, sample_rate_hz, track.samples.shape[0])
     return AudioTrack(samples=np.concatenate(list(blocks), axis=1), sample_rate_hz=sample_rate_hz)
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, num_channels: int) -> Iterator[np.ndarray]:
+    """Resample a stream of ``(channels, samples)`` blocks; where they are cut does not change the result.
+
+    Raises:
+        InputError: a rate below 1.
+    """
+    if to_hz < 1:
+        raise InputError(f"A sample rate must be at least 1 Hz, got {to_hz}.")
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(from_hz, to_hz, num_channels, dtype="float32", quality=_QUALITY)
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block.T), last=False).reshape(-1, num_channels).T
+    rest = stream.resample_chunk(np.zeros((0, num_channels), np.float32), last=True)
+    yield rest.reshape(-1, num_channels).T
 
 
 def save_audio(track: AudioTrack, path: str | Path) -> None:
@@ -148,20 +166,6 @@ def _excerpt(
         )
     if stop is not None:
         logger.warning("%s ends at %.2f s, before the %.2f s asked for.", path, position / rate_hz, stop / rate_hz)
-
-
-def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int, num_channels: int) -> Iterator[np.ndarray]:
-    """Resample a stream of ``(channels, samples)`` blocks; where they are cut does not change the result."""
-    if to_hz < 1:
-        raise InputError(f"A sample rate must be at least 1 Hz, got {to_hz}.")
-    if from_hz == to_hz:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(from_hz, to_hz, num_channels, dtype="float32", quality=_QUALITY)
-    for block in blocks:
-        yield stream.resample_chunk(np.ascontiguousarray(block.T), last=False).reshape(-1, num_channels).T
-    rest = stream.resample_chunk(np.zeros((0, num_channels), np.float32), last=True)
-    yield rest.reshape(-1, num_channels).T
 
 
 def _regrouped(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

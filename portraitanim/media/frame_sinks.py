@@ -165,7 +165,10 @@ class ContainerFile:
         wanted = round(self._num_frames * rate_hz / self._fps)
         block = self._audio.codec_context.frame_size or 1024
         while wanted - self._num_samples >= (1 if last else block):
-            samples = self._feed.take(min(block, wanted - self._num_samples))
+            count = min(block, wanted - self._num_samples)
+            if not last and not self._feed.has(count):
+                return  # sound that still arrives catches up later
+            samples = self._feed.take(count)
             audio_format = self._audio.codec_context.format
             if not audio_format.is_planar:
                 samples = samples.T.reshape(1, -1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from types import TracebackType
 
+    from portraitanim.media.live_sound import LiveSound
     from portraitanim.types import AudioTrack
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class VideoWriter:
         path: str | Path,
         fps: float | str | Fraction,
         *,
-        audio: AudioTrack | str | Path | None = None,
+        audio: AudioTrack | LiveSound | str | Path | None = None,
         audio_start_seconds: float = 0.0,
         crf: int | None = None,
         odd_size: str = "pad",
@@ -71,7 +72,8 @@ class VideoWriter:
         Args:
             path: file to write, or folder for PNG pictures (absent or empty).
             fps: frames per second; 29.97 stands for 30000/1001.
-            audio: sound, or a file with sound, which is read as the picture advances.
+            audio: sound, or a file with sound, which is read as the picture advances; or sound that still arrives,
+                which others read.
             audio_start_seconds: where in the sound the video starts.
             crf: quality, lower is better; ``None`` takes the format's default (18 for H.264, 28 for VP9).
             odd_size: H.264 and VP9 in 4:2:0 need even sizes: ``pad`` repeats the last row or column,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.metadata import version
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from portraitanim.audio.log_mel import LogMelAudioEncoder
 from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import InputError, MissingWeightsError
 from portraitanim.face.detection import FaceSearch, select_face
-from portraitanim.face.idle_motion import idle_landmarks
+from portraitanim.face.idle_motion import IdleMotion
 from portraitanim.face.kept_search import search_from_tensors, search_to_tensors
 from portraitanim.face.landmarker_task import LandmarkerTask
 from portraitanim.face.landmarks import MIN_SCORE, FaceMesh
@@ -26,12 +28,14 @@ from portraitanim.media.audio import iter_audio, resample, to_mono
 from portraitanim.media.containers import MAX_FRAME_PIXELS
 from portraitanim.media.frame_rate import exact_fps
 from portraitanim.media.image import load_image
+from portraitanim.media.live_sound import LiveSound
 from portraitanim.pipelines.animation_plan import AnimationPlan
-from portraitanim.pipelines.conditioning import AnimationConditioning, make_conditioning
-from portraitanim.pipelines.driving import SoundStates, bounce, encode_sound, read_waveform
+from portraitanim.pipelines.conditioning import AnimationConditioning, Motion, Sound, make_conditioning
+from portraitanim.pipelines.driving import DrivenMotion, encode_sound, read_waveform
 from portraitanim.pipelines.driving_motion import has_sound, load_driving, portrait_motion
 from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.portrait import Portrait, prepare_portrait
+from portraitanim.pipelines.sound_source import count_samples, file_chunks, stream_sound
 from portraitanim.progress import ProgressReporter
 from portraitanim.types import AudioTrack
 
@@ -51,20 +55,18 @@ class AnimationInputs:
     Attributes:
         portrait: the prepared portrait.
         conditioning: what the networks read.
-        num_frames: frames of the video.
+        num_frames: frames of the video, or ``None`` where its sound still arrives.
         fps: exact frame rate.
-        sound_path: file whose sound the video gets, or ``None``.
-        points: driving landmarks in the portrait's pixels ``(frames, 478, 2)``, or ``None``.
+        sound: what the video's sound is taken from, or ``None``.
         face: which face was taken.
         notes: what a person should know.
     """
 
     portrait: Portrait
     conditioning: AnimationConditioning
-    num_frames: int
+    num_frames: int | None
     fps: Fraction
-    sound_path: Path | None
-    points: np.ndarray | None
+    sound: Path | LiveSound | None
     face: str
     notes: list[str] = field(default_factory=list)
 
@@ -86,6 +88,7 @@ class InputReader:
         model = LandmarkerTask(parts.landmarker) if parts.landmarker is not None else None
         self._memory = PortraitMemory(parts.cache)
         self._mesh = FaceMesh(min_score=options.face_threshold or MIN_SCORE, model=model)
+        self._chunks: Iterator[np.ndarray] | None = None
 
     def __enter__(self) -> InputReader:
         return self
@@ -94,9 +97,13 @@ class InputReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._mesh.close()
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()  # and with it the file
 
-    def read(self, portrait_path: Path, audio: str | Path | None, driving: str | Path | None) -> AnimationInputs:
-        """Read all files.
+    def read(
+        self, portrait_path: Path, audio: str | Path | LiveSound | None, driving: str | Path | None
+    ) -> AnimationInputs:
+        """Read all files, and sound that still arrives not at all.
 
         Raises:
             InputError: a file that cannot be used.
@@ -104,33 +111,31 @@ class InputReader:
         """
         notes: list[str] = []
         portrait, face = self.read_portrait(portrait_path)
-        sound = None if audio is None else self.read_sound(Path(audio))
+        sound, num_sounding = (None, None) if audio is None else self.read_sound(audio)
         points = None if driving is None else self.read_motion(Path(driving), portrait)
-        num_frames, num_made = self._count(sound, points, notes)
+        if sound is not None:
+            notes += self._notes(num_sounding, points)
+        motion: Motion | None = None if points is None else DrivenMotion(points)
         if self._plan.idle_motion:
-            sampling = self._plan.sampling
-            points = idle_landmarks(portrait.landmarks, num_made, sampling.fps, sampling.seed)
-        elif points is not None and len(points) != num_made:
-            points = points[bounce(len(points), num_made)]
+            motion = IdleMotion(portrait.landmarks, self._plan.sampling.fps, self._plan.sampling.seed)
         conditioning = make_conditioning(
             portrait,
             self._plan.preset,
             sound=sound,
-            points=points,
-            num_frames=num_made,
+            motion=motion,
+            num_motion_frames=0 if points is None else len(points),
             parts=self._plan.parts,
             weights=self._plan.region_weights,
         )
-        sound_path = Path(audio) if audio is not None else None
-        if sound_path is None and driving is not None and has_sound(Path(driving)):
-            sound_path = Path(driving)
+        own = audio if audio is None or isinstance(audio, LiveSound) else Path(audio)
+        if own is None and driving is not None and has_sound(Path(driving)):
+            own = Path(driving)
         return AnimationInputs(
             portrait=portrait,
             conditioning=conditioning,
-            num_frames=num_frames,
+            num_frames=conditioning.num_motion_frames if sound is None else num_sounding,
             fps=exact_fps(self._plan.sampling.fps),
-            sound_path=sound_path,
-            points=points,
+            sound=own,
             face=face,
             notes=notes,
         )
@@ -154,24 +159,44 @@ class InputReader:
             )
         return portrait, sentence
 
-    def read_sound(self, path: Path) -> SoundStates:
-        """The encoder's states of a sound file."""
-        preset, options = self._plan.preset, self._options
-        rate_hz = preset.audio.sample_rate_hz
+    def read_sound(self, audio: str | Path | LiveSound) -> tuple[Sound, int | None]:
+        """The encoder's states, and how many frames belong to the sound; ``None`` where it still arrives.
+
+        The log-mel encoder reads on as the video is made. The transformers read a file as a whole, which is what they
+        are made for, and sound that still arrives a stretch at a time.
+        """
+        parts, options, preset = self._parts, self._options, self._plan.preset
+        rate_hz, dtype = preset.audio.sample_rate_hz, parts.pipeline.denoising_unet.dtype
+        if isinstance(audio, LiveSound):
+            self._chunks = audio.mono(rate_hz, options.duration_seconds)
+            ahead = options.look_ahead_seconds
+            return stream_sound(self._chunks, parts.audio_encoder, self._plan.preset, dtype, ahead), None
+        path = Path(audio)
         with self._progress.task("Reading the sound"):
             if options.separate_vocals:
                 waveform = self._vocals(path, rate_hz)
+            elif isinstance(parts.audio_encoder, LogMelAudioEncoder):
+                # Once through to find its length and whatever is wrong with it, before anything is made.
+                excerpt = (path, rate_hz, options.start_seconds, options.duration_seconds)
+                num_samples = count_samples(file_chunks(*excerpt))
+                self._chunks = file_chunks(*excerpt)
+                stream = stream_sound(self._chunks, parts.audio_encoder, preset, dtype)
+                return stream, stream.rows.num_sounding(num_samples)
             else:
                 waveform = read_waveform(path, rate_hz, options.start_seconds, options.duration_seconds)
+            if isinstance(parts.audio_encoder, LogMelAudioEncoder):
+                stream = stream_sound(iter([waveform.numpy()]), parts.audio_encoder, preset, dtype)
+                return stream, stream.rows.num_sounding(len(waveform))
             projection = preset.network.audio_projection
-            return encode_sound(
+            states = encode_sound(
                 waveform,
-                self._parts.audio_encoder,
+                parts.audio_encoder,
                 preset.audio,
                 self._plan.sampling,
                 window=projection.window if projection is not None else 1,
-                dtype=self._parts.pipeline.denoising_unet.dtype,
+                dtype=dtype,
             )
+            return states, states.num_sounding_frames
 
     def read_motion(self, path: Path, portrait: Portrait) -> np.ndarray:
         """Landmarks of the portrait, moved as the driver moves, ``(frames, 478, 2)``."""
@@ -210,22 +235,22 @@ class InputReader:
         )
         return np.asarray(found["identity"].numpy())
 
-    def _count(self, sound: SoundStates | None, points: np.ndarray | None, notes: list[str]) -> tuple[int, int]:
-        """Frames of the video, and frames that the networks make for it."""
-        if sound is None:
-            assert points is not None  # the plan has made sure that something drives
-            return len(points), len(points)
-        if points is not None and len(points) < sound.num_sounding_frames - 1:  # one is rounding: sound counts up
-            seconds = len(points) / self._plan.sampling.fps
+    def _notes(self, num_sounding: int | None, points: np.ndarray | None) -> list[str]:
+        """What is worth saying about the length of the sound, where it is known."""
+        fps, notes = self._plan.sampling.fps, []
+        if num_sounding is None:
+            return []
+        if points is not None and len(points) < num_sounding - 1:  # one is rounding: sound counts up
+            seconds = len(points) / fps
             notes.append(f"The driving motion lasts {seconds:.2f} s: it runs back and forth until the sound ends.")
         if self._options.duration_seconds is not None:
-            asked = math.floor(self._options.duration_seconds * self._plan.sampling.fps + 1e-6)
-            if sound.num_sounding_frames < asked:
+            asked = math.floor(self._options.duration_seconds * fps + 1e-6)
+            if num_sounding < asked:
                 notes.append(
-                    f"The sound ends after {sound.num_sounding_frames / self._plan.sampling.fps:.2f} s, "
+                    f"The sound ends after {num_sounding / fps:.2f} s, "
                     f"before the {self._options.duration_seconds:g} s asked for."
                 )
-        return sound.num_sounding_frames, sound.num_frames
+        return notes
 
     def _vocals(self, path: Path, rate_hz: int) -> torch.Tensor:
         """The voice in a sound file, ``(samples,)``."""

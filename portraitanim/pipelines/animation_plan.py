@@ -50,7 +50,9 @@ class AnimationPlan:
         return self.preset.scheduler
 
 
-def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool, has_driving: bool) -> AnimationPlan:
+def plan_animation(
+    options: AnimationOptions, preset: Preset, *, has_audio: bool, has_driving: bool, is_live: bool = False
+) -> AnimationPlan:
     """Resolve the options against what the weights can do.
 
     Args:
@@ -58,6 +60,8 @@ def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool
         preset: the system that the weights belong to.
         has_audio: whether sound is given.
         has_driving: whether driving landmarks or a driving video are given.
+        is_live: whether the sound still arrives. Overlapping windows then run on with it, as ``sampling.plan: open``,
+            where the options do not choose the plan themselves.
 
     Raises:
         ConfigError: an unknown key, or an option that would have no effect.
@@ -65,10 +69,11 @@ def plan_animation(options: AnimationOptions, preset: Preset, *, has_audio: bool
     """
     mode = _resolve_mode(options, preset, has_audio, has_driving)
     _refuse_without_effect(options, preset, mode)
+    _refuse_for_live_sound(options, preset, is_live)
     faster, trades = at_speed(preset, options.speed)
     if options.speed != "exact" and not trades:
         raise ConfigError(f"--speed {options.speed} has no effect: {preset.name} is as fast already. Leave it out.")
-    resolved = _resolved_preset(options, faster)
+    resolved = _resolved_preset(options, faster, is_live)
     idle = mode == "audio" and (resolved.idle_motion if options.idle_motion is None else options.idle_motion)
     return AnimationPlan(
         mode=mode,
@@ -161,7 +166,17 @@ def _refuse_without_effect(options: AnimationOptions, preset: Preset, mode: Reso
         raise ConfigError("--paste-back has no effect with --crop whole: nothing was cut out. Leave one of them out.")
 
 
-def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
+def _refuse_for_live_sound(options: AnimationOptions, preset: Preset, is_live: bool) -> None:
+    if options.look_ahead_seconds is not None and (not is_live or preset.audio.encoder == "log-mel"):
+        why = "a file is read as a whole" if not is_live else "its encoder looks 25 ms wide and need not look ahead"
+        raise ConfigError(f"--look-ahead has no effect here: {why}. Leave it out.")
+    if is_live and options.separate_vocals:
+        raise ConfigError("--separate-vocals needs the whole sound, and this one still arrives. Leave it out.")
+    if is_live and options.start_seconds:
+        raise ConfigError("--start has no effect on sound that still arrives. Leave it out.")
+
+
+def _resolved_preset(options: AnimationOptions, preset: Preset, is_live: bool) -> Preset:
     foreign = [key for key in options.overrides if key not in _SETTABLE]
     if foreign:
         raise ConfigError(
@@ -181,6 +196,8 @@ def _resolved_preset(options: AnimationOptions, preset: Preset) -> Preset:
         sampling.update(audio_guidance_scale=None, image_guidance_scale=None)
     # Checked by itself first: merging the flags over it would hide a section that is no mapping.
     settled: Preset = from_dict(Preset, merge(to_dict(preset), options.overrides))
+    if is_live and settled.sampling.plan == "overlapping" and "plan" not in options.overrides.get("sampling", {}):
+        sampling["plan"] = "open"
     values = merge(to_dict(settled), {"sampling": sampling})
     if options.scheduler is not None:
         values = merge(values, {"scheduler": {"name": options.scheduler}})

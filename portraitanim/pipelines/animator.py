@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from portraitanim.diffusion.schedule import make_scheduler
 from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.media.contact_sheet import contact_sheet, spread_indices
 from portraitanim.media.image import save_image
+from portraitanim.media.live_sound import LiveSound
 from portraitanim.media.video_formats import video_format
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
@@ -137,18 +138,27 @@ class Animator:
         return self.parts.preset
 
     def plan(
-        self, audio: str | Path | None, driving: str | Path | None, options: AnimationOptions | None = None
+        self,
+        audio: str | Path | LiveSound | None,
+        driving: str | Path | None,
+        options: AnimationOptions | None = None,
     ) -> AnimationPlan:
         """What a run would do; see `plan_animation` and `fit_to_parts`."""
         options = options or AnimationOptions()
-        plan = plan_animation(options, self.preset, has_audio=audio is not None, has_driving=driving is not None)
+        plan = plan_animation(
+            options,
+            self.preset,
+            has_audio=audio is not None,
+            has_driving=driving is not None,
+            is_live=isinstance(audio, LiveSound),
+        )
         has_small_decoder = self.parts.small_decoder is not None
         return fit_to_parts(plan, options, execution=self.parts.execution, has_small_decoder=has_small_decoder)
 
     def animate(
         self,
         portrait: str | Path,
-        audio: str | Path | None = None,
+        audio: str | Path | LiveSound | None = None,
         *,
         output: str | Path,
         driving: str | Path | None = None,
@@ -161,7 +171,7 @@ class Animator:
 
         Args:
             portrait: a picture.
-            audio: a sound file, or a video whose sound is taken.
+            audio: a sound file, a video whose sound is taken, or sound that still arrives.
             output: the video; its suffix chooses the format. Without a suffix, a folder of pictures.
             driving: a driving video, landmark file or pose folder.
             options: how the video is made.
@@ -179,12 +189,18 @@ class Animator:
         options = options or AnimationOptions(**chosen)
         files, reporter = files or OutputOptions(), progress or SilentProgress()
         output = Path(output)
-        check_files(portrait, audio, driving, output, overwrite=files.overwrite)
+        audio_file = None if isinstance(audio, LiveSound) else audio
+        check_files(portrait, audio_file, driving, output, overwrite=files.overwrite)
         plan = self.plan(audio, driving, options)
+        if isinstance(audio, LiveSound):
+            _check_live(files)
         started = time.perf_counter()
-        hashes = _hashes(portrait=portrait, audio=audio, driving=driving)
-        store = ClipFolder(work_folder(output), self._job(plan, options, hashes))
-        store.open(resume=files.resume)
+        hashes = _hashes(portrait=portrait, audio=audio_file, driving=driving)
+        store = (
+            None if isinstance(audio, LiveSound) else ClipFolder(work_folder(output), self._job(plan, options, hashes))
+        )
+        if store is not None:
+            store.open(resume=files.resume)
         with InputReader(self.parts, plan, options, reporter) as reader:
             inputs = reader.read(Path(portrait), audio, driving)
             inputs.notes += plan.notes
@@ -197,9 +213,10 @@ class Animator:
                 reporter.task("Animating", inputs.num_frames) as task,
             ):
                 length = plan.sampling.num_frames_per_clip
+                of_all = "" if inputs.num_frames is None else f" of {-(-inputs.num_frames // length)}"
                 for number, frame in enumerate(self._frames(inputs, plan, guard, store)):
                     if number % length == 0 and plan.sampling.plan == "sequential":
-                        task.describe(f"Animating, clip {number // length + 1} of {-(-inputs.num_frames // length)}")
+                        task.describe(f"Animating, clip {number // length + 1}{of_all}")
                     sink.write(frame)
                     task.advance()
         result = self._result(sink, inputs, plan, options, files, guard, store, started)
@@ -209,7 +226,8 @@ class Animator:
             record["crop_transform"] = inputs.portrait.crop.transform.round(6).tolist()
             record["clips"] = [clip.to_dict() for clip in guard.clips] if guard else []
             write_sidecar(output, record)
-        store.remove()
+        if store is not None:
+            store.remove()
         return result
 
     def stream(
@@ -226,6 +244,51 @@ class Animator:
 
         ``clip_store`` is given the latents of each clip, see `ClipStore`.
         """
+        return self._stream(portrait, audio, driving, options, progress, clip_store)
+
+    def stream_live(
+        self,
+        portrait: str | Path,
+        sound: LiveSound | Iterable[Any] | BinaryIO,
+        sample_rate_hz: int | None = None,
+        *,
+        driving: str | Path | None = None,
+        options: AnimationOptions | None = None,
+        progress: ProgressReporter | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield frames while the sound still arrives, reading no more of it than they need.
+
+        The log-mel encoder of ``tiny`` waits for the end of a clip and 90 ms more, and the frames are those that
+        `stream` gives for a file with this sound. wav2vec 2.0 and Whisper are made for whole files: here they hear 8 s
+        before a frame and ``options.look_ahead_seconds`` behind it, so the frames differ from those of a file. Systems
+        with overlapping windows take the open plan (``sampling.plan``), unless ``options.overrides`` choose another.
+
+        Args:
+            portrait: a picture.
+            sound: chunks ``(samples,)`` or ``(channels, samples)``, floating point in [-1, 1] or integers, arrays or
+                tensors of any length; or a stream of bytes with a WAV file, such as a pipe.
+            sample_rate_hz: of the chunks.
+            driving: see `animate`.
+            options: see `animate`.
+            progress: see `animate`.
+
+        Yields:
+            uint8 ``(3, size, size)``.
+
+        Raises:
+            InputError: the sound cannot be used, or an option needs the whole of it.
+        """
+        return self._stream(portrait, _live(sound, sample_rate_hz), driving, options, progress)
+
+    def _stream(
+        self,
+        portrait: str | Path,
+        audio: str | Path | LiveSound | None,
+        driving: str | Path | None,
+        options: AnimationOptions | None,
+        progress: ProgressReporter | None,
+        clip_store: ClipStore | None = None,
+    ) -> Iterator[np.ndarray]:
         options = options or AnimationOptions()
         plan = self.plan(audio, driving, options)
         with InputReader(self.parts, plan, options, progress or SilentProgress()) as reader:
@@ -244,14 +307,16 @@ class Animator:
             generator=noise_generator(plan.sampling.seed),
             next_motion=guard.next_motion if guard else None,
             clip_store=store,
-            execution=self.parts.execution,
+            execution=self._execution(inputs),
             small_decoder=self.parts.small_decoder,
             memory=PortraitMemory(self.parts.cache, *self._way_of_computing()),
             **to_dict(plan.sampling),
         )
-        left = inputs.num_frames
+        num_made = 0
         for pixels in made:
-            wanted = pixels[0, :left]
+            first, num_made = num_made, num_made + pixels.shape[1]
+            num_shown = inputs.conditioning.shown_until(num_made)
+            wanted = pixels[0, : num_shown - first]
             # Bytes are made where the pictures are: a quarter of the numbers comes to the host.
             pictures = (wanted * 255).round().to(torch.uint8).cpu().numpy()
             if not bool(torch.isfinite(wanted).all()):
@@ -259,8 +324,7 @@ class Animator:
                     "The networks gave values that are not numbers. Use --dtype fp32 or --dtype bf16."
                 )
             yield from pictures
-            left -= min(left, pixels.shape[1])
-            if not left:
+            if num_shown < num_made:
                 return
 
     def _way_of_computing(self) -> tuple[str, ...]:
@@ -268,6 +332,13 @@ class Animator:
         unet = self.parts.pipeline.denoising_unet
         threads = str(torch.get_num_threads()) if self.parts.pipeline.device.type == "cpu" else ""
         return (self.parts.fingerprint, str(unet.dtype), str(self.parts.pipeline.device), torch.__version__, threads)
+
+    def _execution(self, inputs: AnimationInputs) -> ExecutionConfig | None:
+        """How much is computed at once. A thread that works ahead would wait for sound that nobody may ever send."""
+        chosen = self.parts.execution
+        if not isinstance(inputs.sound, LiveSound):
+            return chosen
+        return replace(chosen or ExecutionConfig.for_device(self.parts.pipeline.device.type), work_ahead=False)
 
     def _job(self, plan: AnimationPlan, options: AnimationOptions, hashes: dict[str, str]) -> dict[str, Any]:
         """Everything that decides what the latents are."""
@@ -316,18 +387,18 @@ class Animator:
     ) -> _Sink:
         marked = options.provenance != "none"
         holds_sound = video_format(output).audio_codec is not None
-        if inputs.sound_path is not None and not holds_sound:
+        if inputs.sound is not None and not holds_sound:
             inputs.notes.append("GIFs and folders of pictures hold no sound. Use .mp4, .mov, .mkv or .webm to hear it.")
         writer = VideoWriter(
             output,
             inputs.fps,
-            audio=inputs.sound_path if holds_sound else None,
-            audio_start_seconds=options.start_seconds if holds_sound and inputs.sound_path else 0.0,
+            audio=inputs.sound if holds_sound else None,
+            audio_start_seconds=options.start_seconds if holds_sound and inputs.sound else 0.0,
             crf=files.crf,
             metadata=container_metadata(output, facts) if marked else None,
             xmp=xmp_packet(facts) if marked and video_format(output).holds_xmp else None,
         )
-        wanted = set(spread_indices(inputs.num_frames, _PREVIEW_FRAMES)) if files.preview else set()
+        wanted = set(spread_indices(inputs.num_frames or 1, _PREVIEW_FRAMES)) if files.preview else set()
         return _Sink(writer=writer, inputs=inputs, paste_back=options.paste_back, preview_at=wanted, started=started)
 
     def _result(
@@ -338,7 +409,7 @@ class Animator:
         options: AnimationOptions,
         files: OutputOptions,
         guard: DriftGuard | None,
-        store: ClipFolder,
+        store: ClipFolder | None,
         started: float,
     ) -> AnimationResult:
         output = sink.writer.path
@@ -360,13 +431,32 @@ class Animator:
             height_px=sink.size[0],
             compute_seconds=round(time.perf_counter() - started, 3),
             first_frame_seconds=round(sink.first_frame_seconds, 3),
-            num_restored_clips=store.num_restored,
+            num_restored_clips=store.num_restored if store else 0,
             peak_host_bytes=peak_host_bytes(),
             peak_device_bytes=peak_device_bytes(self.parts.pipeline.device),
             face=inputs.face,
             notes=tuple(inputs.notes),
             drift=guard.summary() if guard else None,
         )
+
+
+def _live(sound: LiveSound | Iterable[Any] | BinaryIO, sample_rate_hz: int | None) -> LiveSound:
+    if isinstance(sound, LiveSound):
+        return sound
+    if hasattr(sound, "read"):
+        return LiveSound.from_wav(cast("BinaryIO", sound))
+    if sample_rate_hz is None:
+        raise InputError("Chunks of sound do not say how fast they are: give sample_rate_hz.")
+    return LiveSound(sound, sample_rate_hz)
+
+
+def _check_live(files: OutputOptions) -> None:
+    """Refuse what needs the whole sound before it is there."""
+    for name in ("resume", "preview"):
+        if getattr(files, name):
+            raise InputError(f"--{name} needs the whole sound, and this one still arrives. Leave it out.")
+    if files.debug_folder is not None:
+        raise InputError("--debug-dir needs the whole sound, and this one still arrives. Leave it out.")
 
 
 def _hashes(**paths: str | Path | None) -> dict[str, str]:

@@ -4,17 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from portraitanim.config.schema import Preset
-from portraitanim.errors import ShapeError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.regions import mask_pyramid
-from portraitanim.pipelines.driving import SoundStates, no_sound_windows
+from portraitanim.pipelines.driving import no_sound_windows
 from portraitanim.pipelines.portrait import Portrait
 from portraitanim.types import PortraitConditioning, RegionMasks, RegionWeights
+
+
+class Sound(Protocol):
+    """States of a sound: `SoundStates` of a whole one, `SoundStream` of one that is read as the video is made."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that the networks make for the whole sound."""
+        ...
+
+    def frames_until(self, stop: int) -> int:
+        """See `portraitanim.types.Conditioning`."""
+        ...
+
+    def goes_on(self, frame: int) -> bool:
+        """See `portraitanim.types.Conditioning`."""
+        ...
+
+    def sounding_until(self, stop: int) -> int:
+        """How many frames before ``stop``, which were made already, belong to the sound."""
+        ...
+
+    def release(self, first_frame: int) -> None:
+        """See `portraitanim.types.Conditioning`."""
+        ...
+
+    def windows(self, frames: Sequence[int]) -> torch.Tensor:
+        """``(1, frames, rows, layers, width)``."""
+        ...
+
+
+class Motion(Protocol):
+    """Landmarks of the portrait over time."""
+
+    def landmarks(self, frames: Sequence[int]) -> np.ndarray:
+        """Float32 ``(frames, 478, 2)`` in pixels of the portrait."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,11 +63,11 @@ class AnimationConditioning:
         identity_embedding: ``(1, 512)`` or ``None``.
         region_masks: one set for all frames, or ``None`` for networks without regional audio attention.
         region_weights: strength of each region.
-        num_frames: frames to make.
+        num_motion_frames: frames to make where only landmarks drive; where there is sound, it decides.
         sound: states of the sound, or ``None`` where only landmarks drive.
         silence_shape: rows, layers and width of the audio windows where there is no sound.
         face_map: ``(1, 1, channels, size, size)`` in [0, 1], or ``None``.
-        points: driving landmarks ``(frames, 478, 2)`` in pixels of the portrait, or ``None``.
+        motion: driving landmarks, or ``None``.
         parts: face parts that are drawn.
         draws_landmarks: whether the condition map is a drawing; black where nothing drives.
         device: where windows are made.
@@ -41,24 +78,42 @@ class AnimationConditioning:
     identity_embedding: torch.Tensor | None
     region_masks: RegionMasks | None
     region_weights: RegionWeights
-    num_frames: int
-    sound: SoundStates | None
+    num_motion_frames: int
+    sound: Sound | None
     silence_shape: tuple[int, int, int]
     face_map: torch.Tensor | None
-    points: np.ndarray | None
+    motion: Motion | None
     parts: tuple[str, ...]
     draws_landmarks: bool
     device: torch.device | None = None
     dtype: torch.dtype | None = field(default=None)
 
-    def __post_init__(self) -> None:
-        if self.points is not None and len(self.points) != self.num_frames:
-            raise ShapeError(f"{len(self.points)} frames of driving landmarks were given for {self.num_frames} frames.")
-
     @property
     def batch_size(self) -> int:
         """One portrait."""
         return 1
+
+    @property
+    def num_frames(self) -> int:
+        """See `portraitanim.types.Conditioning`."""
+        return self.num_motion_frames if self.sound is None else self.sound.num_frames
+
+    def frames_until(self, stop: int) -> int:
+        """See `portraitanim.types.Conditioning`."""
+        return min(stop, self.num_motion_frames) if self.sound is None else self.sound.frames_until(stop)
+
+    def goes_on(self, frame: int) -> bool:
+        """See `portraitanim.types.Conditioning`."""
+        return frame < self.num_motion_frames if self.sound is None else self.sound.goes_on(frame)
+
+    def shown_until(self, stop: int) -> int:
+        """How many frames before ``stop``, which were made already, the video shows: no surplus behind the sound."""
+        return min(stop, self.num_motion_frames) if self.sound is None else self.sound.sounding_until(stop)
+
+    def release(self, first_frame: int) -> None:
+        """See `portraitanim.types.Conditioning`."""
+        if self.sound is not None:
+            self.sound.release(first_frame)
 
     def window(self, frames: Sequence[int]) -> PortraitConditioning:
         """The conditions of some frames, as tensors."""
@@ -81,10 +136,11 @@ class AnimationConditioning:
         if not self.draws_landmarks:
             return self.face_map
         height, width = self.reference_image.shape[-2:]
-        if self.points is None:
+        if self.motion is None:
             return torch.zeros(1, 1, 3, height, width)
         size = (height, width)
-        drawings = np.stack([draw_landmarks(self.points[frame], size, size, self.parts) for frame in frames])
+        points = self.motion.landmarks(frames)
+        drawings = np.stack([draw_landmarks(face, size, size, self.parts) for face in points])
         return torch.from_numpy(drawings)[None].float() / 255
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> AnimationConditioning:
@@ -103,9 +159,9 @@ def make_conditioning(
     portrait: Portrait,
     preset: Preset,
     *,
-    sound: SoundStates | None,
-    points: np.ndarray | None,
-    num_frames: int,
+    sound: Sound | None,
+    motion: Motion | None,
+    num_motion_frames: int = 0,
     parts: tuple[str, ...] = (),
     weights: RegionWeights | None = None,
 ) -> AnimationConditioning:
@@ -114,9 +170,9 @@ def make_conditioning(
     Args:
         portrait: from `prepare_portrait`.
         preset: the system.
-        sound: from `encode_sound`, or ``None``.
-        points: landmarks of the portrait over time, ``(frames, 478, 2)`` in its pixels, or ``None``.
-        num_frames: frames to make.
+        sound: its states, or ``None``.
+        motion: landmarks of the portrait over time, or ``None``.
+        num_motion_frames: frames to make where there is no sound.
         parts: which parts of the landmarks are drawn.
         weights: strength of each region.
     """
@@ -130,11 +186,11 @@ def make_conditioning(
         identity_embedding=None if portrait.identity is None else torch.from_numpy(portrait.identity)[None],
         region_masks=mask_pyramid(portrait.masks, (size_px, size_px), num_levels) if regional else None,
         region_weights=weights or RegionWeights(),
-        num_frames=num_frames,
+        num_motion_frames=num_motion_frames,
         sound=sound,
         silence_shape=silence_shape(preset),
         face_map=None if face_map is None else torch.from_numpy(face_map)[None, None].float() / 255,
-        points=points,
+        motion=motion,
         parts=parts,
         draws_landmarks=preset.condition_map == "landmarks",
     )

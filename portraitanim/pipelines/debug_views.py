@@ -39,7 +39,7 @@ def write_debug_views(folder: Path, inputs: AnimationInputs) -> None:
     save_image(outlined, folder / "face-in-picture.png")
     for name, mask in zip(REGION_NAMES, portrait.masks, strict=True):
         save_image(_heat(portrait.image, mask.astype(np.float32) / 255), folder / f"mask-{name}.png")
-    frames = spread_indices(inputs.num_frames, _SHEET_FRAMES)
+    frames = spread_indices(inputs.num_frames or 1, _SHEET_FRAMES)
     maps = inputs.conditioning.condition_map(frames)
     if maps is not None:
         pictures = [(picture.numpy() * 255).round().astype(np.uint8) for picture in maps[0].expand(-1, 3, -1, -1)]

@@ -50,6 +50,21 @@ class SoundStates:
     window: int
     fps: float
 
+    def frames_until(self, stop: int) -> int:
+        """See `portraitanim.types.Conditioning`."""
+        return min(stop, self.num_frames)
+
+    def goes_on(self, frame: int) -> bool:
+        """See `portraitanim.types.Conditioning`."""
+        return frame < self.num_frames
+
+    def sounding_until(self, stop: int) -> int:
+        """How many frames before ``stop`` belong to the sound."""
+        return min(stop, self.num_sounding_frames)
+
+    def release(self, first_frame: int) -> None:
+        """See `portraitanim.types.Conditioning`; all states are kept."""
+
     def windows(self, frames: Sequence[int]) -> torch.Tensor:
         """``(1, frames, rows, layers, width)``; frames behind the end see the end."""
         last = self.num_frames - 1
@@ -128,19 +143,33 @@ def no_sound_windows(num_rows: int, num_layers: int, width: int, num_frames: int
     return torch.zeros(1, num_frames, num_rows, num_layers, width)
 
 
-def bounce(num_driving_frames: int, num_frames: int) -> list[int]:
-    """Indices that walk a motion to its end and back, for as long as the sound lasts.
+class DrivenMotion:
+    """Landmarks that walk a driver's motion to its end and back, for as long as the video lasts.
+
+    Args:
+        points: of the portrait over time, ``(frames, 478, 2)`` in its pixels.
 
     Raises:
         InputError: there is no motion.
     """
-    if num_driving_frames < 1:
-        raise InputError("The driving motion has no frame. Give a driving video that shows a face.")
+
+    def __init__(self, points: np.ndarray) -> None:
+        if not len(points):
+            raise InputError("The driving motion has no frame. Give a driving video that shows a face.")
+        self._points = points
+
+    def landmarks(self, frames: Sequence[int]) -> np.ndarray:
+        """Float32 ``(frames, 478, 2)`` in pixels of the portrait."""
+        return self._points[[bounce(frame, len(self._points)) for frame in frames]]
+
+
+def bounce(frame: int, num_driving_frames: int) -> int:
+    """The driving frame of a frame, where a motion runs back and forth."""
     if num_driving_frames == 1:
-        return [0] * num_frames
+        return 0
     period = 2 * (num_driving_frames - 1)
-    steps = (frame % period for frame in range(num_frames))
-    return [step if step < num_driving_frames else period - step for step in steps]
+    step = frame % period
+    return step if step < num_driving_frames else period - step
 
 
 def _in_format(features: AudioFeatures, dtype: torch.dtype) -> AudioFeatures:

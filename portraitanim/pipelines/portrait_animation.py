@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Quirks, SamplingConfig, from_dict, to_dict
 from portraitanim.diffusion.schedule import check_scheduler
-from portraitanim.diffusion.windows import Clip, sequential_clips
+from portraitanim.diffusion.windows import Clip, sequential_clip
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
@@ -31,6 +32,7 @@ from portraitanim.pipelines.clip_store import ClipStore, keep_clip, restore_clip
 from portraitanim.pipelines.conditioning_check import check_conditioning
 from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.frame_decoding import decode_frames
+from portraitanim.pipelines.open_windows import open_latents
 from portraitanim.pipelines.sampling_run import Generators, SamplingRun
 from portraitanim.types import Conditioning
 
@@ -193,7 +195,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             decode: whether to yield pictures; latents otherwise.
             next_motion: chooses the motion frames of the next clip, where videos are made clip after clip.
             clip_store: keeps finished clips and gives them back instead of computing them again. A video that is made
-                by overlapping windows is one clip.
+                by overlapping windows is one clip; one by the open plan has none, and nothing is kept.
             execution: how much is computed at once; ``None`` for what suits the device. Where it works ahead,
                 ``callback_on_step_end`` and ``clip_store`` are called from another thread.
             small_decoder: decodes where ``sampling.decoder`` is ``small``.
@@ -226,6 +228,11 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         try:
             if options.plan == "sequential":
                 yield from self._clip_by_clip(run, callback_on_step_end, decode, next_motion, clip_store)
+            elif options.plan == "open":
+                if callback_on_step_end is not None:
+                    raise InputError("sampling.plan=open has no step of all frames: leave out callback_on_step_end.")
+                for piece in open_latents(run, self.scheduler):
+                    yield from self._decode(run, piece) if decode else [piece]
             else:
                 yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
         finally:  # also where the caller has enough frames, or an error stops the video
@@ -255,15 +262,14 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         next_motion: NextMotion | None,
         store: ClipStore | None,
     ) -> Iterator[Tensor]:
-        num_frames, num_motion = run.conditioning.num_frames, run.sampling.num_motion_frames
+        num_motion, length = run.sampling.num_motion_frames, run.sampling.num_frames_per_clip
         make = partial(self._make_clip, run, on_step_end, store)
-        clips = list(sequential_clips(num_frames, run.sampling.num_frames_per_clip))
-        making: Callable[[], Tensor] = partial(make, 0, clips[0], None)
+        making: Callable[[], tuple[Tensor, Clip]] = partial(make, 0, None)
         with _worker(run) as start:
-            for number, clip in enumerate(clips):
-                latents = making()
-                is_last = number + 1 == len(clips)
-                head, tail = latents[:, : len(clip.frames) - num_motion], latents[:, len(clip.frames) - num_motion :]
+            for number in count():
+                latents, clip = making()
+                is_last = not run.conditioning.goes_on((number + 1) * length)
+                head, tail = latents[:, : length - num_motion], latents[:, length - num_motion :]
                 motion, pixels = None, []
                 if num_motion and not is_last:
                     # The frames that the next clip reads come first: it need not wait for the others.
@@ -273,10 +279,12 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                         pixels = list(self._decode(run, latents))
                         motion = next_motion(number, torch.cat(pixels, dim=1))
                 if not is_last:
-                    making = start(make, number + 1, clips[number + 1], motion)
+                    making = start(make, number + 1, motion)
                 if decode and not pixels:
                     pixels = [*self._decode(run, head), *(self._decode(run, tail) if motion is None else [motion])]
                 yield (torch.cat(pixels, dim=1) if decode else latents)[:, : clip.num_new]
+                if is_last:
+                    return
 
     @torch.no_grad()  # a setting of the thread
     def _make_clip(
@@ -285,12 +293,13 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         on_step_end: StepCallback | None,
         store: ClipStore | None,
         number: int,
-        clip: Clip,
         motion: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Clip]:
         """Latents of one clip, made or restored; ``motion`` are the pictures that it reads, none for the first."""
-        num_motion = run.sampling.num_motion_frames
-        noise = run.initial_latents(number * len(clip.frames), len(clip.frames))
+        num_motion, length = run.sampling.num_motion_frames, run.sampling.num_frames_per_clip
+        run.conditioning.release(number * length)
+        clip = sequential_clip(number, run.conditioning.frames_until((number + 1) * length), length)
+        noise = run.initial_latents(number * length, length)
         made = restore_clip(store, number, noise, run.generator)
         if made is None:
             if motion is None:
@@ -302,7 +311,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             velocity = partial(run.clip_velocity, context=context, deep=run.deep_features())
             made = self._denoise(run, noise, velocity, on_step_end, store, number)
             keep_clip(store, number, made, run.generator)
-        return made
+        return made, clip
 
     def _by_windows(
         self, run: SamplingRun, on_step_end: StepCallback | None, decode: bool, store: ClipStore | None
@@ -377,7 +386,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
 
 
 @contextmanager
-def _worker(run: SamplingRun) -> Iterator[Callable[..., Callable[[], Tensor]]]:
+def _worker(run: SamplingRun) -> Iterator[Callable[..., Callable[[], tuple[Tensor, Clip]]]]:
     """Gives a function that starts a call in another thread and returns how to get its result.
 
     Where the run does not work ahead, the call is made when its result is asked for.
