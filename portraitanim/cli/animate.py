@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,9 @@ from portraitanim.errors import InputError
 if TYPE_CHECKING:
     from portraitanim.config.animation import AnimationOptions
     from portraitanim.config.execution import ExecutionConfig
+    from portraitanim.media.live_sound import LiveSound
 
+_STDIN = Path("-")
 _INPUT, _MOTION, _LOOK, _SPEED, _OUTPUT = "Input", "Driving motion", "Strength and sampling", "Machine", "Output"
 
 HELP = """Make a still portrait speak.
@@ -28,6 +31,8 @@ Give a sound, a driving video or landmark file (--driving), or both:
 
   portraitanim animate ref.jpg speech.wav --driving me.mp4 --parts eyes,eyebrows
 
+  arecord -f S16_LE -r 16000 | portraitanim animate ref.jpg - --output talk.mp4
+
 Animate only people who agreed to it, and say that the video is synthetic wherever you show it. Every video carries
 marks that say so (--provenance). Do not use it to deceive, to harass, or to put words into the mouths of others."""
 
@@ -35,7 +40,8 @@ marks that say so (--provenance). Do not use it to deceive, to harass, or to put
 def animate(
     portrait: Annotated[Path | None, typer.Argument(help="The picture.", show_default=False)] = None,
     audio: Annotated[
-        Path | None, typer.Argument(help="Sound: wav, flac, ogg, mp3, m4a, or a video's.", show_default=False)
+        Path | None,
+        typer.Argument(help="Sound: wav, flac, ogg, mp3, m4a, a video's, or - for WAV from stdin.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -81,6 +87,16 @@ def animate(
     ] = "face",
     start: Annotated[float, typer.Option(help="Where to start, in seconds.", rich_help_panel=_INPUT)] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Length, in seconds.", rich_help_panel=_INPUT)] = None,
+    raw_pcm: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", help="stdin is raw 16-bit mono sound at this rate.", rich_help_panel=_INPUT),
+    ] = None,
+    look_ahead: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds behind a frame that wav2vec2 and Whisper hear in live sound.", rich_help_panel=_INPUT
+        ),
+    ] = None,
     separate_vocals: Annotated[
         bool,
         typer.Option("--separate-vocals", help="Take music and noise out first.", rich_help_panel=_INPUT),
@@ -207,6 +223,7 @@ def animate(
         "fps": fps,
         "start_seconds": start,
         "duration_seconds": duration,
+        "look_ahead_seconds": look_ahead,
         "idle_motion": idle_motion,
         "motion_sync": motion_sync,
         "smoothing": smoothing,
@@ -227,6 +244,12 @@ def animate(
         "cache": cache,
         "execution": _execution(device, decode_batch, window_batch, work_ahead),
     }
+    is_live = audio == _STDIN
+    if raw_pcm is not None and not is_live:
+        raise InputError("--raw-pcm says what stdin holds: give - as AUDIO, or leave it out.")
+    if is_live and (check or batch is not None or work_ahead):
+        name = "--check" if check else "--batch" if batch is not None else "--work-ahead"
+        raise InputError(f"{name} cannot be used with sound from stdin. Leave it out, or give a file as AUDIO.")
     if check:
         run_check(portrait, audio, options, machine, as_json)
         return
@@ -243,12 +266,20 @@ def animate(
         raise InputError("No portrait is given. Usage: portraitanim animate PORTRAIT AUDIO, or see --help.")
     job = AnimationJob(
         portrait=portrait,
-        audio=audio,
+        audio=None if is_live else audio,
         driving=driving,
-        output=output or default_output(portrait, audio or driving),
+        output=output or default_output(portrait, Path("live") if is_live else audio or driving),
         options=options,
     )
-    run_one(job, files, machine, as_json)
+    run_one(job, files, machine, as_json, live=_stdin_sound(raw_pcm) if is_live else None)
+
+
+def _stdin_sound(raw_pcm_hz: int | None) -> LiveSound:
+    from portraitanim.media.live_sound import LiveSound
+
+    if raw_pcm_hz is not None:
+        return LiveSound.from_pcm(sys.stdin.buffer, raw_pcm_hz)
+    return LiveSound.from_wav(sys.stdin.buffer)
 
 
 def _execution(

@@ -16,20 +16,23 @@ from portraitanim.errors import InputError
 if TYPE_CHECKING:
     from portraitanim.config.animation import AnimationOptions
     from portraitanim.findings import Finding
+    from portraitanim.media.live_sound import LiveSound
     from portraitanim.pipelines.animator import Animator, OutputOptions
     from portraitanim.pipelines.batch import AnimationJob
 
 
-def run_one(job: AnimationJob, files: OutputOptions, machine: dict[str, Any], as_json: bool) -> None:
+def run_one(
+    job: AnimationJob, files: OutputOptions, machine: dict[str, Any], as_json: bool, live: LiveSound | None = None
+) -> None:
     from portraitanim.pipelines.batch import check_job
     from portraitanim.pipelines.clip_folder import work_folder
 
     check_job(job, files)
     with _interruptible(work_folder(job.output)):
-        animator = _load([job], machine)
+        animator = _load([job], machine, is_live=live is not None)
         result = animator.animate(
             job.portrait,
-            job.audio,
+            job.audio if live is None else live,
             output=job.output,
             driving=job.driving,
             options=job.options,
@@ -67,7 +70,9 @@ def run_batch_file(jobs: list[AnimationJob], files: OutputOptions, machine: dict
         raise typer.Exit(6)
 
 
-def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool = False) -> Animator:
+def _load(
+    jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool = False, is_live: bool = False
+) -> Animator:
     """Find the weights, refuse what they cannot do, and only then load them."""
     from portraitanim.checkpoints.animators import choose_weights, load_animator, weights_preset
     from portraitanim.pipelines.animation_plan import plan_animation
@@ -83,7 +88,13 @@ def _load(jobs: list[AnimationJob], machine: dict[str, Any], *, is_batch: bool =
     preset = weights_preset(choice.folder, machine["preset"])
     if not is_batch:  # in a batch, a bad row must not stop the others, nor change the exit code
         job = jobs[0]
-        plan = plan_animation(job.options, preset, has_audio=job.audio is not None, has_driving=job.driving is not None)
+        plan = plan_animation(
+            job.options,
+            preset,
+            has_audio=job.audio is not None or is_live,
+            has_driving=job.driving is not None,
+            is_live=is_live,
+        )
         _warn(job, plan.sampling.size_px)
     with console.progress().task("Loading the weights"):
         return load_animator(

@@ -68,7 +68,7 @@ def test_short_video_is_one_window_as_in_the_closed_loop() -> None:
 
 
 def test_first_step_is_the_mean_of_the_windows() -> None:
-    """One step, windows 0 to 7 and 6 to 13: the closed loop has the same two, and a third around the end that reads frames to 5."""
+    """One step, windows 0 to 7 and 6 to 13: the closed loop has the same two, and a third around the end, up to 5."""
     given = conditioning("echomimic", 14)
     noise = torch.randn(1, 14, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     closed = video(given, num_steps=1, latents=noise, plan="overlapping", decode=False)
