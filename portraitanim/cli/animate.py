@@ -93,9 +93,7 @@ def animate(
     ] = None,
     look_ahead: Annotated[
         float | None,
-        typer.Option(
-            help="Seconds behind a frame that wav2vec2 and Whisper hear in live sound.", rich_help_panel=_INPUT
-        ),
+        typer.Option(help="Seconds of live sound that wav2vec2 and Whisper wait for.", rich_help_panel=_INPUT),
     ] = None,
     separate_vocals: Annotated[
         bool,

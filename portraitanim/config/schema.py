@@ -159,8 +159,8 @@ class SamplingConfig:
     """Which frames are made together. ``sequential``: clip after clip, each reading the last frames of the one before
     (Hallo). ``overlapping``: windows that overlap, around the closed circle of all frames; in every step they move on
     by ``window_shift_per_step`` (EchoMimic). ``open``: such windows on a line without end, which move back by the
-    overlap in every step, so that frames are finished one after another, before the end of the sound is known, in constant
-    memory."""
+    overlap in every step, so that frames are finished one after another, before the end of the sound is known, in
+    constant memory."""
     num_frames_per_clip: int = 16
     num_motion_frames: int = 0
     num_overlap_frames: int = 0
