@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from portraitanim.benchmarking.memory_result import MemoryCheck
 from portraitanim.benchmarking.report import BenchmarkReport, Failure, ScenarioResult
 from portraitanim.benchmarking.scenarios import Scenario
 from portraitanim.config.schema import from_dict, to_dict
@@ -34,7 +35,7 @@ def decode_scenario(text: str) -> Scenario:
     return scenario
 
 
-def answer(run: Callable[[], ScenarioResult]) -> dict[str, Any]:
+def answer(run: Callable[[], ScenarioResult | MemoryCheck]) -> dict[str, Any]:
     """What the process of one scenario prints: its result, or why there is none."""
     try:
         return {"result": run().to_dict()}
@@ -55,11 +56,12 @@ class ScenarioError(PortraitAnimError):
         self.exit_code = exit_code
 
 
-def run_apart(command: Sequence[str]) -> ScenarioResult:
+def run_apart(command: Sequence[str], read: Callable[[dict[str, Any]], Any] = ScenarioResult.from_dict) -> Any:
     """Run a command that prints what `answer` gives, and read it.
 
     Args:
         command: the program and its words.
+        read: makes the result of plain data.
 
     Raises:
         ScenarioError: it failed; with the process's own message where it left one.
@@ -81,7 +83,7 @@ def run_apart(command: Sequence[str]) -> ScenarioResult:
         raise ScenarioError(f"The process ended with code {done.returncode} and no result.", 1) from None
     if "error" in answered:
         raise ScenarioError(answered["error"], answered["exit_code"])
-    return ScenarioResult.from_dict(answered["result"])
+    return read(answered["result"])
 
 
 def run_all(scenarios: Sequence[Scenario], run: RunScenario) -> BenchmarkReport:

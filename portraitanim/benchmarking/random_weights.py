@@ -44,7 +44,7 @@ def random_animator(
         execution: as in `AnimatorParts`.
     """
     torch.manual_seed(0)
-    with _default_dtype(dtype):  # so that no float32 copy of the weights ever exists
+    with default_dtype(dtype):  # so that no float32 copy of the weights ever exists
         pipeline = build_pipeline(preset, device)
         small_decoder = AutoencoderTiny().to(device).eval() if fits_small_decoder(preset.autoencoder) else None
     if preset.network.identity_projection is not None and identity_encoder is None:
@@ -78,7 +78,8 @@ class _RandomIdentity:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New parameters have this number format."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

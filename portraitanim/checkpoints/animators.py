@@ -12,6 +12,7 @@ from portraitanim.checkpoints.bundled import BUNDLED_NAME, bundled_folder
 from portraitanim.checkpoints.manifest import MANIFEST_NAME
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import audio_encoder_folder, installed, require
+from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.presets import load_preset, preset_names
 from portraitanim.config.speeds import Speed, fits_small_decoder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from portraitanim.config.schema import Preset
     from portraitanim.pipelines.animator import Animator
+    from portraitanim.pipelines.memory_plan import MemoryPlan
     from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ def open_animator(
     device: str = "auto",
     dtype: str = "auto",
     offload: bool = False,
+    max_vram: str | None = None,
+    options: AnimationOptions | None = None,
     has_driving: bool = False,
     **execution: Any,
 ) -> Animator:
@@ -99,6 +103,9 @@ def open_animator(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
         offload: keep networks in host memory and move each to the GPU when it works.
+        max_vram: memory of the device that may be used, such as ``8G``; on a CPU, of the process. Decides what is left
+            open of ``dtype``, ``offload`` and ``execution``.
+        options: how videos will be made, as far as memory depends on it; by default as the weights say.
         has_driving: whether landmarks will drive; matters where ``weights`` is ``None``.
         **execution: ``execution``, ``channels_last``, ``compiled`` and ``cache``, see `load_animator`.
 
@@ -106,14 +113,31 @@ def open_animator(
         MissingWeightsError: the weights, or something they need, are not installed.
         InputError: a device, dtype or name that is not there.
     """
-    return load_animator(
-        choose_weights(weights, has_driving=has_driving),
+    choice = choose_weights(weights, has_driving=has_driving)
+    smaller: list[MemoryPlan] = []
+    if max_vram is not None:
+        from portraitanim.pipelines.animation_plan import plan_animation
+        from portraitanim.pipelines.memory_plan import choose_plan, dtype_name
+
+        own = weights_preset(choice.folder, preset)
+        can_drive = has_driving and own.condition_map == "landmarks"
+        plan = plan_animation(options or AnimationOptions(), own, has_audio=True, has_driving=can_drive)
+        taken, smaller = choose_plan(
+            plan.preset, max_vram, device=device, dtype=dtype, offload=offload, execution=execution.get("execution")
+        )
+        logger.info("%s", taken.describe())
+        dtype, offload = dtype_name(taken.dtype), taken.is_offloaded
+        execution["execution"] = taken.execution
+    animator = load_animator(
+        choice,
         preset=preset,
         device=device,
         dtype=dtype,
         offload=offload,
         **execution,
     )
+    animator.parts.smaller_plans = smaller
+    return animator
 
 
 def load_animator(
@@ -158,7 +182,8 @@ def load_animator(
     parts = AnimatorParts(
         pipeline=pipeline,
         preset=used,
-        audio_encoder=load_audio_encoder(encoder_name, folder, device=place),
+        # Reading sound is little work: where memory is short, the GPU need not hold another network.
+        audio_encoder=load_audio_encoder(encoder_name, folder, device="cpu" if offload else place),
         identity_encoder=_identity_encoder(used, str(place)),
         landmarker=installed("face-landmarker"),
         separator=installed("kim-vocal-2"),

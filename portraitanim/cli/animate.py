@@ -152,6 +152,15 @@ def animate(
     offload: Annotated[
         bool, typer.Option("--offload", help="Less GPU memory, slower.", rich_help_panel=_SPEED)
     ] = False,
+    max_vram: Annotated[
+        str | None,
+        typer.Option(
+            metavar="8G",
+            help="Memory to keep within: the GPU's, or with --device cpu this process's. Chooses what is left open of "
+            "--dtype, --offload and the batches.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = None,
     decode_batch: Annotated[
         int | None, typer.Option(help="Frames decoded at once (CPU 1, GPU 4).", rich_help_panel=_SPEED)
     ] = None,
@@ -237,6 +246,7 @@ def animate(
         "device": device,
         "dtype": dtype,
         "offload": offload,
+        "max_vram": max_vram,
         "channels_last": channels_last,
         "compiled": compiled,
         "cache": cache,

@@ -15,10 +15,12 @@ from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.config.animation import AnimationOptions
+    from portraitanim.config.schema import Preset
     from portraitanim.findings import Finding
     from portraitanim.media.live_sound import LiveSound
     from portraitanim.pipelines.animator import Animator, OutputOptions
     from portraitanim.pipelines.batch import AnimationJob
+    from portraitanim.pipelines.memory_plan import MemoryPlan
 
 
 def run_one(
@@ -96,8 +98,9 @@ def _load(
             is_live=is_live,
         )
         _warn(job, plan.sampling.size_px)
+    machine, smaller = _within_memory(jobs, machine, preset, is_live)
     with console.progress().task("Loading the weights"):
-        return load_animator(
+        animator = load_animator(
             choice,
             preset=machine["preset"],
             device=machine["device"],
@@ -108,6 +111,39 @@ def _load(
             compiled=machine["compiled"],
             cache=machine["cache"],
         )
+    animator.parts.smaller_plans = smaller
+    return animator
+
+
+def _within_memory(
+    jobs: list[AnimationJob], machine: dict[str, Any], preset: Preset, is_live: bool
+) -> tuple[dict[str, Any], list[MemoryPlan]]:
+    """Choose how to compute so that ``--max-vram`` is kept, and say what is expected."""
+    if machine["max_vram"] is None:
+        return machine, []
+    from portraitanim.pipelines.animation_plan import plan_animation
+    from portraitanim.pipelines.memory_plan import choose_plan, dtype_name
+    from portraitanim.pipelines.sound_source import count_frames
+
+    # In a batch, the largest picture decides.
+    job = max(jobs, key=lambda one: one.options.size_px or preset.sampling.size_px)
+    has_audio, has_driving = job.audio is not None or is_live, job.driving is not None
+    plan = plan_animation(job.options, preset, has_audio=has_audio, has_driving=has_driving, is_live=is_live)
+    num_frames = None
+    if plan.sampling.plan == "overlapping" and job.audio is not None:
+        num_frames = count_frames(job.audio, job.options, plan.sampling.fps)
+    chosen, smaller = choose_plan(
+        plan.preset,
+        machine["max_vram"],
+        device=machine["device"],
+        dtype=machine["dtype"],
+        offload=machine["offload"],
+        execution=machine["execution"],
+        num_frames=num_frames,
+    )
+    console.note(chosen.describe())
+    taken = {"dtype": dtype_name(chosen.dtype), "offload": chosen.is_offloaded, "execution": chosen.execution}
+    return {**machine, **taken}, smaller
 
 
 @contextmanager

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from portraitanim.cli.bench_runs import compare_quality, open_scenario
-from portraitanim.cli.bench_tables import show_comparisons, show_machines, show_results, show_stages, show_table7
+from portraitanim.cli.bench_tables import (
+    show_comparisons,
+    show_machines,
+    show_memory_checks,
+    show_results,
+    show_stages,
+    show_table7,
+)
 from portraitanim.cli.console import console
 from portraitanim.errors import InputError
 
@@ -80,6 +87,12 @@ def bench(
             "--quality", help="Measure no times, but how much videos differ from the first.", rich_help_panel=_WHAT
         ),
     ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory", help="Instead: predicted memory against measured, with random weights.", rich_help_panel=_WHAT
+        ),
+    ] = False,
     repeats: Annotated[int, typer.Option(help="Timed runs of each scenario.", rich_help_panel=_WHAT)] = 3,
     portrait: Annotated[
         Path | None, typer.Option(help="Picture; by default the example's.", rich_help_panel=_INPUT)
@@ -98,7 +111,7 @@ def bench(
     """Measure how long a video takes."""
     files = _inputs(portrait, audio)
     if scenario is not None:
-        _answer(scenario, *files)
+        _answer(scenario, *files, memory=memory)
         return
     from portraitanim.benchmarking.apart import run_all
     from portraitanim.benchmarking.report import load_report
@@ -119,6 +132,13 @@ def bench(
         repeats,
         table7,
     )
+    if memory:
+        others = {"--table7": table7, "--compare": compare, "--chart": chart, "--quality": quality, "--speed": speed}
+        if any(others.values()):
+            name = next(name for name, value in others.items() if value)
+            raise InputError(f"--memory measures the networks' memory and nothing else: leave out {name}.")
+        _check_memory(scenarios, output, as_json)
+        return
     if quality:
         refused = {"--table7": table7, "--compare": compare, "--chart": chart}
         if any(refused.values()):
@@ -200,16 +220,47 @@ def _run_apart(scenario: Scenario, portrait: Path, audio: Path) -> ScenarioResul
 
     words = [sys.executable, "-m", "portraitanim", *(["--quiet"] if console.quiet else []), "bench"]
     words += ["--portrait", str(portrait), "--audio", str(audio)]
-    return run_apart([*words, "--scenario", encode_scenario(scenario)])
+    result: ScenarioResult = run_apart([*words, "--scenario", encode_scenario(scenario)])
+    return result
 
 
-def _answer(scenario: str, portrait: Path, audio: Path) -> None:
+def _check_memory(scenarios: list[Scenario], output: Path | None, as_json: bool) -> None:
+    """Predicted against measured memory, each scenario in a process of its own."""
+    from portraitanim.benchmarking.apart import encode_scenario, run_apart
+    from portraitanim.benchmarking.memory_result import MemoryCheck
+    from portraitanim.media.files import whole_file
+
+    checks: list[MemoryCheck] = []
+    with console.progress().task("Measuring memory", len(scenarios)) as task:
+        for scenario in scenarios:
+            task.describe(scenario.label)
+            words = [sys.executable, "-m", "portraitanim", "bench", "--memory", "--scenario", encode_scenario(scenario)]
+            checks.append(run_apart(words, MemoryCheck.from_dict))
+            task.advance()
+    values = [check.to_dict() for check in checks]
+    if output is not None:
+        with whole_file(output) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        console.note(f"Report: {output}")
+    console.json(values) if as_json else show_memory_checks(checks)
+    if not all(check.is_close for check in checks):
+        console.error("A prediction is more than 10 % away from what was measured.")
+        raise typer.Exit(1)
+
+
+def _answer(scenario: str, portrait: Path, audio: Path, *, memory: bool = False) -> None:
     """In the process of one scenario: measure, and print one line of JSON."""
     from portraitanim.benchmarking.apart import answer, decode_scenario
-    from portraitanim.benchmarking.runner import run_scenario
 
     decoded = decode_scenario(scenario)
-    result = answer(lambda: run_scenario(decoded, open_scenario, portrait, audio))
+    if memory:
+        from portraitanim.benchmarking.memory_check import check_memory
+
+        result = answer(lambda: check_memory(decoded))
+    else:
+        from portraitanim.benchmarking.runner import run_scenario
+
+        result = answer(lambda: run_scenario(decoded, open_scenario, portrait, audio))
     sys.stdout.write(json.dumps(result) + "\n")
 
 

@@ -9,6 +9,7 @@ from portraitanim.cli.console import console
 
 if TYPE_CHECKING:
     from portraitanim.benchmarking.measures import Comparison, Measure
+    from portraitanim.benchmarking.memory_result import MemoryCheck
     from portraitanim.benchmarking.quality import QualityReport
     from portraitanim.benchmarking.report import ScenarioResult
 
@@ -80,6 +81,21 @@ def show_table7(results: Sequence[ScenarioResult]) -> None:
             row += [_spread(found[0].seconds_per_frame)]
         rows.append(tuple(row))
     console.table(columns, rows)
+
+
+def show_memory_checks(checks: Sequence[MemoryCheck]) -> None:
+    """Predicted against measured memory."""
+    rows = [
+        (
+            check.scenario.label,
+            f"{check.parameter_bytes / 1e6:.0f} MB",
+            f"{check.predicted_bytes / 1e6:.0f} MB",
+            f"{check.measured_bytes / 1e6:.0f} MB",
+            f"{check.ratio:.3f}" + ("" if check.is_close else " (off)"),
+        )
+        for check in checks
+    ]
+    console.table(("scenario", "parameters", "predicted", "measured", "predicted / measured"), rows)
 
 
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:

@@ -17,11 +17,14 @@ class ExecutionConfig:
             another depend on one another and are always read one by one.
         work_ahead: make the next clip in a thread of its own while the frames of this one are decoded, converted and
             encoded. It fills the gaps of a GPU; processor cores have none.
+        branches_one_by_one: evaluate the branches of guidance in one call after another, not as one batch. Takes the
+            memory of a run without guidance, and a little longer.
     """
 
     num_frames_per_decode: int = 1
     num_windows_per_call: int = 1
     work_ahead: bool = False
+    branches_one_by_one: bool = False
 
     def __post_init__(self) -> None:
         for name, what in (("num_frames_per_decode", "--decode-batch"), ("num_windows_per_call", "--window-batch")):

@@ -85,6 +85,31 @@ class UNetContext:
             condition=None if self.condition is None else self.condition[-num_portraits:],
         )
 
+    def items(self, first: int, stop: int) -> UNetContext:
+        """The context of some batch items that miss the same, such as those of one branch.
+
+        Args:
+            first: the first of them.
+            stop: the one behind the last.
+        """
+        rows = slice(first * self.num_frames, stop * self.num_frames)
+        # What only items with reference have is counted from the first of these on.
+        seen = slice(max(0, first - self.num_without_reference), max(0, stop - self.num_without_reference))
+        seen_rows = slice(seen.start * self.num_frames, seen.stop * self.num_frames)
+        missing = {
+            name: min(max(0, getattr(self, name) - first), stop - first)
+            for name in ("num_without_reference", "num_without_audio")
+        }
+        return replace(
+            self,
+            **missing,
+            reference_rows=None if self.reference_rows is None else self.reference_rows[seen_rows],
+            cross=self.cross if self.cross_is_audio else _map_pairs(self.cross, lambda x: x[first:stop]),
+            motion_tokens={name: tokens[first:stop] for name, tokens in self.motion_tokens.items()},
+            region_masks=None if self.region_masks is None else [mask[rows] for mask in self.region_masks],
+            condition=None if self.condition is None else self.condition[seen],
+        )
+
     def windows(self, windows: Sequence[Sequence[int]]) -> UNetContext:
         """The context of some windows of the video, which are batch items beside one another.
 

@@ -30,6 +30,7 @@ from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
 from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard
 from portraitanim.pipelines.feature_cache import FeatureCache, PortraitMemory
+from portraitanim.pipelines.memory_retry import is_out_of_memory, take_smaller_plan
 from portraitanim.pipelines.named_files import check_files
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
@@ -38,6 +39,7 @@ from portraitanim.runtime import noise_generator
 
 if TYPE_CHECKING:
     from portraitanim.audio.encoders import AudioEncoder
+    from portraitanim.pipelines.memory_plan import MemoryPlan
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class AnimatorParts:
         separator: folder of the network that takes the voice out of a sound, where it is installed.
         small_decoder: diffusers' ``AutoencoderTiny`` for the same latents, where it is installed.
         execution: how much is computed at once; ``None`` for what suits the device.
+        smaller_plans: ways that take less memory, the next one first, for when this one proves too large.
         cache: keeps what is computed of portraits; ``None``: nothing is kept.
         name: what the weights are called in summaries.
         fingerprint: hash of the weights.
@@ -70,6 +73,7 @@ class AnimatorParts:
     separator: Path | None = None
     small_decoder: Any | None = None
     execution: ExecutionConfig | None = None
+    smaller_plans: list[MemoryPlan] = field(default_factory=list)
     cache: FeatureCache | None = None
     name: str = ""
     fingerprint: str = ""
@@ -188,7 +192,27 @@ class Animator:
             raise InputError("Give options, or single options by name, not both.")
         options = options or AnimationOptions(**chosen)
         files, reporter = files or OutputOptions(), progress or SilentProgress()
-        output = Path(output)
+        try:
+            return self._animate(portrait, audio, driving, Path(output), options, files, reporter)
+        except Exception as error:
+            # Sound that has arrived does not arrive again.
+            if not (is_out_of_memory(error) and self.parts.smaller_plans) or isinstance(audio, LiveSound):
+                raise
+        # Behind the handler, which keeps what the failed run held.
+        take_smaller_plan(self.parts)
+        again = replace(files, resume=work_folder(Path(output)).is_dir())
+        return self._animate(portrait, audio, driving, Path(output), options, again, reporter)
+
+    def _animate(
+        self,
+        portrait: str | Path,
+        audio: str | Path | LiveSound | None,
+        driving: str | Path | None,
+        output: Path,
+        options: AnimationOptions,
+        files: OutputOptions,
+        reporter: ProgressReporter,
+    ) -> AnimationResult:
         audio_file = None if isinstance(audio, LiveSound) else audio
         check_files(portrait, audio_file, driving, output, overwrite=files.overwrite)
         plan = self.plan(audio, driving, options)

@@ -231,7 +231,14 @@ class SamplingRun:
             context = context.full_branch(len(sample))
         if deep is not None and step % self.sampling.deep_every_steps == 0:
             deep.forget()
-        velocity = self.network.denoise(sample.repeat(len(branches), 1, 1, 1, 1), timestep, context, deep)
+        if self.execution.branches_one_by_one and len(branches) > 1:
+            if deep is not None:
+                raise InputError("branches_one_by_one cannot be used with sampling.deep_every_steps above 1.")
+            count = len(sample)
+            parts = [context.items(first, first + count) for first in range(0, count * len(branches), count)]
+            velocity = torch.cat([self.network.denoise(sample, timestep, part) for part in parts])
+        else:
+            velocity = self.network.denoise(sample.repeat(len(branches), 1, 1, 1, 1), timestep, context, deep)
         return self.guidance.combine(velocity, branches)
 
     def video_velocity(

@@ -12,11 +12,13 @@ import torch
 from portraitanim.audio.frame_windows import WHISPER_RATE_HZ
 from portraitanim.audio.log_mel import LogMelAudioEncoder
 from portraitanim.audio.streaming import LOOK_AHEAD_SECONDS, LogMelSpans, NearbySpans, SpanEncoder
+from portraitanim.audio.waveform import SAMPLE_RATE_HZ, num_frames_covering
 from portraitanim.media.audio import iter_audio, to_mono
 from portraitanim.pipelines.sound_stream import FrameRows, SoundStream
 
 if TYPE_CHECKING:
     from portraitanim.audio.encoders import AudioEncoder
+    from portraitanim.config.animation import AnimationOptions
     from portraitanim.config.schema import Preset
 
 
@@ -32,6 +34,12 @@ def file_chunks(
 def count_samples(chunks: Iterable[np.ndarray]) -> int:
     """Length of a sound."""
     return sum(len(chunk) for chunk in chunks)
+
+
+def count_frames(path: Path, options: AnimationOptions, fps: float) -> int:
+    """Frames of a video that lasts as long as a sound."""
+    excerpt = file_chunks(path, SAMPLE_RATE_HZ, options.start_seconds, options.duration_seconds)
+    return num_frames_covering(count_samples(excerpt), fps)
 
 
 def stream_sound(

@@ -147,3 +147,14 @@ def test_steps_never_wait_for_the_device(system: str, name: Any) -> None:
     latents = torch.empty(1, 8, 4, 4, 4, device="meta")
     made = torch.cat(list(pipe.stream(given, latents=latents, decode=False)), dim=1)
     assert made.shape == latents.shape
+
+
+@pytest.mark.parametrize("system", ["hallo", "echomimic", "tiny"])
+@pytest.mark.parametrize("scales", [{"guidance_scale": 2.0}, {"guidance_scale": 2.5, "audio_guidance_scale": 3.0}])
+def test_branches_of_guidance_one_by_one_are_those_of_one_batch(system: str, scales: dict[str, Any]) -> None:
+    pipe, given = small_pipeline(system), conditioning(system, NUM_FRAMES, batch=2)
+    items: list[int] = []
+    pipe.denoising_unet.register_forward_hook(lambda module, inputs, output: items.append(len(output)))
+    split = video(pipe, given, ExecutionConfig(branches_one_by_one=True), **scales)
+    assert set(items) == {2}, "two portraits, and one branch at a time"
+    torch.testing.assert_close(split, video(pipe, given, **scales), atol=1e-4, rtol=0)

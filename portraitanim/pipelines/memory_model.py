@@ -1,0 +1,283 @@
+"""How much memory a video takes, predicted before it is made.
+
+Parameters are counted. What the networks hold beside them is followed, not estimated: the pipeline itself makes two
+clips on torch's meta device, where tensors have shapes and no contents, and the bytes that are alive are summed. So the
+prediction knows preset, size, frames, batches and whatever the pipeline learns to do. What no tensor shows are the
+constants of this module.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from portraitanim.config.execution import ExecutionConfig
+from portraitanim.config.schema import Preset, to_dict
+from portraitanim.pipelines.build import build_pipeline
+from portraitanim.pipelines.conditioning import silence_shape
+from portraitanim.pipelines.network_layout import lay_channels_last
+from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.types import PortraitConditioning, RegionMasks
+
+CUDA_BYTES = 600_000_000
+"""Context and kernels of CUDA, which no tensor shows. From what others publish; not measured here."""
+
+CUDA_SLACK = 0.06
+"""Part of the working memory that torch's allocator rounds up and leaves between blocks. Not measured here."""
+
+CPU_BYTES = 25_000_000
+"""What kernels keep once they have run: code that oneDNN makes for each size, buffers of threads."""
+
+HOST_BYTES = 450_000_000
+"""On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
+
+_ENCODER_PARAMETERS = {"wav2vec2-base-960h": 94_400_000, "whisper-tiny": 8_210_000, "log-mel": 0}
+_TRACED_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """The memory of one video on the device that makes it.
+
+    Attributes:
+        parameter_bytes: of each network.
+        working_bytes: most that tensors hold beside the parameters.
+        working_bytes_of: the same while one network works, for those that are called.
+        fixed_bytes: what neither of them shows.
+        is_offloaded: whether networks take turns on the device.
+    """
+
+    parameter_bytes: Mapping[str, int]
+    working_bytes: int
+    working_bytes_of: Mapping[str, int]
+    fixed_bytes: int
+    is_offloaded: bool = False
+
+    @property
+    def networks_bytes(self) -> int:
+        """Parameters that are on the device at once."""
+        sizes = self.parameter_bytes.values()
+        return max(sizes) if self.is_offloaded else sum(sizes)
+
+    @property
+    def total_bytes(self) -> int:
+        """What the device must have."""
+        if not self.is_offloaded:
+            return self.networks_bytes + self.working_bytes + self.fixed_bytes
+        together = {name: size + self.working_bytes_of.get(name, 0) for name, size in self.parameter_bytes.items()}
+        return max(*together.values(), self.working_bytes) + self.fixed_bytes
+
+
+def predict_memory(
+    preset: Preset,
+    *,
+    dtype: torch.dtype,
+    device_type: str,
+    execution: ExecutionConfig,
+    is_offloaded: bool = False,
+    num_frames: int | None = None,
+    process_bytes: int = 0,
+) -> MemoryNeed:
+    """Predict what one video takes.
+
+    Args:
+        preset: the system, with the resolved sampling.
+        dtype: number format of the networks.
+        device_type: ``cuda``, ``cpu`` or ``mps``; on a CPU, the memory is that of the process.
+        execution: how much is computed at once.
+        is_offloaded: whether networks take turns on the device.
+        num_frames: frames of the video, where it is known and matters: the closed loop of overlapping windows keeps
+            something of every frame.
+        process_bytes: on a CPU, what the process holds already.
+    """
+    once = replace(execution, work_ahead=False)
+    parameters, working_of = _followed(preset, dtype, device_type, once, num_frames)
+    working = max(working_of.values())
+    if execution.work_ahead:  # one clip is decoded while the next is denoised
+        working = max(working, working_of["denoising_unet"] + working_of["vae"])
+    if not is_offloaded:  # with offloading, it stays on the CPU
+        parameters = {**parameters, "audio_encoder": 4 * _ENCODER_PARAMETERS[preset.audio.encoder]}
+    fixed = CPU_BYTES + process_bytes
+    if device_type == "cuda":
+        fixed = CUDA_BYTES + round(CUDA_SLACK * working)
+    return MemoryNeed(
+        parameter_bytes=parameters,
+        working_bytes=working,
+        working_bytes_of=working_of,
+        fixed_bytes=fixed,
+        is_offloaded=is_offloaded,
+    )
+
+
+def sample_conditions(preset: Preset, num_frames: int, device: str, dtype: torch.dtype) -> PortraitConditioning:
+    """Conditions of the shapes that `animate` makes, with random contents."""
+    size_px = preset.sampling.size_px
+    network, unet = preset.network, preset.network.denoising_unet
+
+    def made(*shape: int) -> Tensor:
+        return torch.rand(shape, device=device, dtype=dtype)
+
+    latent = size_px // 2 ** (len(preset.autoencoder.block_out_channels) - 1)
+    sides = [-(-latent // 2**level) for level in range(len(unet.block_out_channels))]
+    drawn = num_frames if preset.condition_map == "landmarks" else 1
+    projection = network.identity_projection
+    return PortraitConditioning(
+        reference_image=made(1, 3, size_px, size_px) * 2 - 1,
+        audio_windows=made(1, num_frames, *silence_shape(preset)),
+        condition_map=made(1, drawn, network.condition_encoder.in_channels, size_px, size_px),
+        identity_embedding=None if projection is None else made(1, projection.embedding_dim),
+        region_masks=None
+        if unet.audio_attention_dim is None
+        else RegionMasks(levels=tuple(made(1, 1, 3, side * side) for side in sides)),
+    )
+
+
+def traced_sampling(preset: Preset) -> tuple[dict[str, Any], int]:
+    """A run that is short and holds as much as any: sampling, and number of frames."""
+    sampling = preset.sampling
+    steps = min(_TRACED_STEPS, sampling.num_inference_steps)
+    values = {**to_dict(sampling), "num_inference_steps": steps, "guidance_interval": (0.0, 1.0)}
+    return values, (2 if sampling.plan == "sequential" else 3) * sampling.num_frames_per_clip
+
+
+@lru_cache(maxsize=64)
+def _followed(
+    preset: Preset, dtype: torch.dtype, device_type: str, execution: ExecutionConfig, num_frames: int | None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Parameters of each network, and the most that tensors hold while it works; "" is the pipeline itself."""
+    pipe = _shapes(preset, dtype, device_type)
+    networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    parameters = {name: sum(t.nbytes for t in _tensors(module)) for name, module in networks.items()}
+    sampling, short = traced_sampling(preset)
+    working = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
+    if preset.sampling.plan == "overlapping" and num_frames is not None and num_frames > short:
+        # The closed loop grows with each frame, equally: two lengths tell how much.
+        longer = _peaks(pipe, preset, networks, sampling, execution, 2 * short, device_type)
+        more = (num_frames - short) / short
+        working = {name: round(size + more * (longer[name] - size)) for name, size in working.items()}
+    return parameters, working
+
+
+def _shapes(preset: Preset, dtype: torch.dtype, device_type: str) -> PortraitAnimationPipeline:
+    pipe = build_pipeline(preset, "meta").to(dtype)
+    if device_type == "cpu":
+        lay_channels_last(pipe.vae, pipe.condition_encoder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _peaks(
+    pipe: PortraitAnimationPipeline,
+    preset: Preset,
+    networks: Mapping[str, nn.Module],
+    sampling: Mapping[str, Any],
+    execution: ExecutionConfig,
+    num_frames: int,
+    device_type: str,
+) -> dict[str, int]:
+    given = sample_conditions(preset, num_frames, "meta", pipe.denoising_unet.dtype)
+    known = [tensor for module in networks.values() for tensor in _tensors(module)]
+    with _Attention(), LiveBytes(known, copies_convolutions=device_type == "cpu") as live, live.watching(networks):
+        for _ in pipe.stream(given, execution=execution, **sampling):
+            pass
+    return dict(live.peaks)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Sums the bytes of the tensors that are alive, while networks are called on the meta device.
+
+    Args:
+        known: tensors that do not count, such as parameters.
+        copies_convolutions: whether convolutions work on copies in a layout of their own, as oneDNN does on a CPU.
+
+    Attributes:
+        peaks: the most at any time while a network was working, by its name; "" is none of them.
+    """
+
+    def __init__(self, known: list[Tensor], *, copies_convolutions: bool = False) -> None:
+        super().__init__()
+        self.peaks: dict[str, int] = defaultdict(int, {"": 0})
+        self._copies = copies_convolutions
+        self._seen: Any = WeakIdKeyDictionary()
+        for tensor in known:
+            self._seen[tensor.untyped_storage()] = True
+        self._bytes = 0
+        self._working = [""]
+
+    @contextmanager
+    def watching(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Say which network works, while the block runs."""
+        with ExitStack() as stack:
+            for name, network in networks.items():
+                for part in (network.encoder, network.decoder) if name == "vae" else (network,):  # type: ignore[union-attr]
+                    hooks = (
+                        part.register_forward_pre_hook(lambda *_, name=name: self._working.append(name)),  # type: ignore[union-attr]
+                        part.register_forward_hook(lambda *_: self._leave()),  # type: ignore[union-attr]
+                    )
+                    for hook in hooks:
+                        stack.callback(hook.remove)
+            yield
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and take note of what it made."""
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.device.type == "meta":
+                self._add(made)
+        extra = _copied_bytes(args[0], args[1], result) if self._copies and func is _CONVOLUTION else 0
+        name = self._working[-1]
+        self.peaks[name] = max(self.peaks[name], self._bytes + extra)
+        return result
+
+    def _leave(self) -> None:
+        self._working.pop()
+
+    def _add(self, made: Tensor) -> None:
+        storage = made.untyped_storage()
+        if storage in self._seen:
+            return
+        size = storage.nbytes()
+        self._seen[storage] = True
+        self._bytes += size
+        weakref.finalize(storage, self._drop, size)
+
+    def _drop(self, size: int) -> None:
+        self._bytes -= size
+
+
+_CONVOLUTION = torch.ops.aten.convolution.default
+
+
+def _copied_bytes(given: Tensor, weight: Tensor, result: Tensor) -> int:
+    """What a convolution on a CPU copies: input and output, or where it works channels-last, an input that is not."""
+    if weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous():
+        return 0 if given.is_contiguous(memory_format=torch.channels_last) else given.nbytes
+    return given.nbytes + result.nbytes
+
+
+class _Attention(TorchFunctionMode):
+    """Attention as fused kernels do it: no scores are kept."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            query, value = args[0], args[2]
+            batch, heads, length, _ = query.shape
+            return query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        return func(*args, **(kwargs or {}))
