@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -226,13 +226,11 @@ class LiveBytes(TorchDispatchMode):
         """Say which network works, while the block runs."""
         with ExitStack() as stack:
             for name, network in networks.items():
-                for part in (network.encoder, network.decoder) if name == "vae" else (network,):  # type: ignore[union-attr]
-                    hooks = (
-                        part.register_forward_pre_hook(lambda *_, name=name: self._working.append(name)),  # type: ignore[union-attr]
-                        part.register_forward_hook(lambda *_: self._leave()),  # type: ignore[union-attr]
-                    )
-                    for hook in hooks:
-                        stack.callback(hook.remove)
+                vae: Any = network
+                # The autoencoder is called by its halves.
+                for part in (vae.encoder, vae.decoder) if name == "vae" else (network,):
+                    stack.callback(part.register_forward_pre_hook(partial(self._enter, name)).remove)
+                    stack.callback(part.register_forward_hook(self._leave).remove)
             yield
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -246,7 +244,10 @@ class LiveBytes(TorchDispatchMode):
         self.peaks[name] = max(self.peaks[name], self._bytes + extra)
         return result
 
-    def _leave(self) -> None:
+    def _enter(self, name: str, *_: Any) -> None:
+        self._working.append(name)
+
+    def _leave(self, *_: Any) -> None:
         self._working.pop()
 
     def _add(self, made: Tensor) -> None:
