@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from portraitanim.checkpoints.animators import open_animator
 from portraitanim.cli.app import run
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import ConfigError, InputError, MediaError
-from portraitanim.media.audio import load_audio, save_audio
+from portraitanim.media.audio import load_audio
 from portraitanim.media.live_sound import LiveSound
 from portraitanim.media.video import probe_video
 from portraitanim.pipelines.animator import Animator
-from portraitanim.types import AudioTrack
 from tests.examples import PORTRAIT, SPEECH
 
 RATE_HZ = 16000
@@ -60,7 +60,7 @@ class Microphone:
 def test_frames_are_those_of_the_file_and_come_before_the_sound_goes_on(
     tiny: Animator, speech: np.ndarray, tmp_path: Path
 ) -> None:
-    save_audio(AudioTrack(samples=speech[None].astype(np.float32) / 32768, sample_rate_hz=RATE_HZ), tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", speech, RATE_HZ)
     whole = np.stack(list(tiny.stream(PORTRAIT, tmp_path / "a.wav")))
     microphone = Microphone(speech)
     made = []
@@ -108,8 +108,6 @@ def test_chunks_that_are_no_sound_are_refused(chunk: np.ndarray) -> None:
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
 def test_wav_streams_of_all_integer_widths_are_read(subtype: str, speech: np.ndarray) -> None:
-    import soundfile
-
     file = io.BytesIO()
     soundfile.write(file, np.stack([speech, speech], axis=1), RATE_HZ, format="WAV", subtype=subtype)
     heard = np.concatenate(list(LiveSound.from_wav(io.BytesIO(file.getvalue())).mono(RATE_HZ)))
