@@ -10,7 +10,6 @@ import torch
 
 from portraitanim.benchmarking.memory import MemoryPeak
 from portraitanim.benchmarking.memory_result import MemoryCheck
-from portraitanim.benchmarking.random_weights import default_dtype
 from portraitanim.benchmarking.scenarios import Scenario
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.diffusion.schedule import make_scheduler
@@ -43,8 +42,7 @@ def check_memory(scenario: Scenario) -> MemoryCheck:
     held = psutil.Process().memory_info().rss
     with MemoryPeak(device) as peak:
         torch.manual_seed(0)
-        with default_dtype(dtype):
-            pipe = build_pipeline(preset, device)
+        pipe = build_pipeline(preset, device, dtype)
         if device.type == "cpu":
             lay_channels_last(pipe.vae, pipe.condition_encoder)
         pipe.scheduler = make_scheduler(preset.scheduler)

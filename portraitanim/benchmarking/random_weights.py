@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +42,8 @@ def random_animator(
         execution: as in `AnimatorParts`.
     """
     torch.manual_seed(0)
-    with default_dtype(dtype):  # so that no float32 copy of the weights ever exists
-        pipeline = build_pipeline(preset, device)
-        small_decoder = AutoencoderTiny().to(device).eval() if fits_small_decoder(preset.autoencoder) else None
+    pipeline = build_pipeline(preset, device, dtype)
+    small_decoder = AutoencoderTiny().to(device, dtype).eval() if fits_small_decoder(preset.autoencoder) else None
     if preset.network.identity_projection is not None and identity_encoder is None:
         identity_encoder = _RandomIdentity(preset.network.identity_projection.embedding_dim)
     parts = AnimatorParts(
@@ -75,17 +72,6 @@ class _RandomIdentity:
     def encode(self, image: np.ndarray, landmarks_or_box: np.ndarray | None = None) -> np.ndarray:
         del image, landmarks_or_box
         return self._vector
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New parameters have this number format."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _audio_encoder(name: str, device: torch.device) -> AudioEncoder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -58,19 +59,33 @@ def build_autoencoder(preset: Preset, device: torch.device | str | None = None) 
         ).eval()
 
 
-def build_pipeline(preset: Preset | str, device: torch.device | str | None = None) -> PortraitAnimationPipeline:
+def build_pipeline(
+    preset: Preset | str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> PortraitAnimationPipeline:
     """A pipeline with fresh weights, to train or to test; trained weights come by ``from_pretrained``.
 
     Args:
         preset: a preset or its name.
         device: where to build; ``None`` for the CPU.
+        dtype: number format of the weights, which are made in it: no larger copy ever exists.
     """
     preset = load_preset(preset) if isinstance(preset, str) else preset
-    return PortraitAnimationPipeline(
-        vae=build_autoencoder(preset, device),
-        scheduler=make_scheduler(preset.scheduler),
-        **build_networks(preset, device),
-        sampling=to_dict(preset.sampling),
-        quirks=to_dict(preset.quirks),
-        preset=preset.name,
-    )
+    with _new_weights(dtype or torch.get_default_dtype()):
+        return PortraitAnimationPipeline(
+            vae=build_autoencoder(preset, device),
+            scheduler=make_scheduler(preset.scheduler),
+            **build_networks(preset, device),
+            sampling=to_dict(preset.sampling),
+            quirks=to_dict(preset.quirks),
+            preset=preset.name,
+        )
+
+
+@contextmanager
+def _new_weights(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

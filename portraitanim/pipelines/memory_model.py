@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -45,6 +46,7 @@ HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
 
 _ENCODER_PARAMETERS = {"wav2vec2-base-960h": 94_400_000, "whisper-tiny": 8_210_000, "log-mel": 0}
+_AUTOENCODERS = ("vae", "small_decoder")
 _TRACED_STEPS = 2
 
 
@@ -107,7 +109,8 @@ def predict_memory(
     parameters, working_of = _followed(preset, dtype, device_type, once, num_frames)
     working = max(working_of.values())
     if execution.work_ahead:  # one clip is decoded while the next is denoised
-        working = max(working, working_of["denoising_unet"] + working_of["vae"])
+        decoder = "small_decoder" if "small_decoder" in working_of else "vae"
+        working = max(working, working_of["denoising_unet"] + working_of[decoder])
     if not is_offloaded:  # with offloading, it stays on the CPU
         parameters = {**parameters, "audio_encoder": 4 * _ENCODER_PARAMETERS[preset.audio.encoder]}
     fixed = CPU_BYTES + process_bytes
@@ -160,6 +163,9 @@ def _followed(
     """Parameters of each network, and the most that tensors hold while it works; "" is the pipeline itself."""
     pipe = _shapes(preset, dtype, device_type)
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    if preset.sampling.decoder == "small":
+        with torch.device("meta"):
+            networks["small_decoder"] = AutoencoderTiny().to(dtype)
     parameters = {name: sum(t.nbytes for t in _tensors(module)) for name, module in networks.items()}
     sampling, short = traced_sampling(preset)
     working = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
@@ -172,7 +178,7 @@ def _followed(
 
 
 def _shapes(preset: Preset, dtype: torch.dtype, device_type: str) -> PortraitAnimationPipeline:
-    pipe = build_pipeline(preset, "meta").to(dtype)
+    pipe = build_pipeline(preset, "meta", dtype)
     if device_type == "cpu":
         lay_channels_last(pipe.vae, pipe.condition_encoder)
     pipe.set_progress_bar_config(disable=True)
@@ -191,7 +197,8 @@ def _peaks(
     given = sample_conditions(preset, num_frames, "meta", pipe.denoising_unet.dtype)
     known = [tensor for module in networks.values() for tensor in _tensors(module)]
     with _Attention(), LiveBytes(known, copies_convolutions=device_type == "cpu") as live, live.watching(networks):
-        for _ in pipe.stream(given, execution=execution, **sampling):
+        small: Any = networks.get("small_decoder")
+        for _ in pipe.stream(given, execution=execution, small_decoder=small, **sampling):
             pass
     return dict(live.peaks)
 
@@ -228,7 +235,7 @@ class LiveBytes(TorchDispatchMode):
             for name, network in networks.items():
                 vae: Any = network
                 # The autoencoder is called by its halves.
-                for part in (vae.encoder, vae.decoder) if name == "vae" else (network,):
+                for part in (vae.encoder, vae.decoder) if name in _AUTOENCODERS else (network,):
                     stack.callback(part.register_forward_pre_hook(partial(self._enter, name)).remove)
                     stack.callback(part.register_forward_hook(self._leave).remove)
             yield
