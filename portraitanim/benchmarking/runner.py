@@ -218,7 +218,7 @@ def _result(
 def _steady_fps(frame_times: list[float], plan: AnimationPlan) -> float | None:
     """Frames per second from the end of the first clip on."""
     length = plan.sampling.num_frames_per_clip
-    if plan.sampling.plan != "sequential" or len(frame_times) < 2 * length:
+    if plan.sampling.plan == "overlapping" or len(frame_times) < 2 * length:
         return None
     return (len(frame_times) - length) / (frame_times[-1] - frame_times[length - 1])
 

@@ -28,12 +28,12 @@ RATE_HZ = 16000
 
 @pytest.fixture(scope="module")
 def tiny(weights: Path) -> Animator:
-    return open_animator(str(weights / "tiny"), device="cpu", dtype="fp32")
+    return open_animator(str(weights / "tiny"), device="cpu", dtype="fp32", cache=False)
 
 
 @pytest.fixture(scope="module")
 def echomimic(weights: Path) -> Animator:
-    return open_animator(str(weights / "echomimic"), device="cpu", dtype="fp32")
+    return open_animator(str(weights / "echomimic"), device="cpu", dtype="fp32", cache=False)
 
 
 @pytest.fixture(scope="module")
