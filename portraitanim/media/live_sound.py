@@ -6,7 +6,7 @@ import wave
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -43,6 +43,22 @@ class LiveSound:
         self._first: np.ndarray | None = None
         self._read: deque[np.ndarray] = deque()
         self.has_ended = False
+
+    @classmethod
+    def of(cls, sound: LiveSound | Iterable[Any] | BinaryIO, sample_rate_hz: int | None = None) -> LiveSound:
+        """From what a caller has: chunks, which need a rate, or a stream of bytes with a WAV file.
+
+        Raises:
+            InputError: chunks without a rate.
+            MediaError: the stream is no WAV file.
+        """
+        if isinstance(sound, LiveSound):
+            return sound
+        if hasattr(sound, "read"):
+            return cls.from_wav(cast("BinaryIO", sound))
+        if sample_rate_hz is None:
+            raise InputError("Chunks of sound do not say how fast they are: give sample_rate_hz.")
+        return cls(sound, sample_rate_hz)
 
     @classmethod
     def from_wav(cls, stream: BinaryIO) -> LiveSound:

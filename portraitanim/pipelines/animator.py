@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -302,7 +302,7 @@ class Animator:
         Raises:
             InputError: the sound cannot be used, or an option needs the whole of it.
         """
-        return self._stream(portrait, _live(sound, sample_rate_hz), driving, options, progress)
+        return self._stream(portrait, LiveSound.of(sound, sample_rate_hz), driving, options, progress)
 
     def _stream(
         self,
@@ -462,16 +462,6 @@ class Animator:
             notes=tuple(inputs.notes),
             drift=guard.summary() if guard else None,
         )
-
-
-def _live(sound: LiveSound | Iterable[Any] | BinaryIO, sample_rate_hz: int | None) -> LiveSound:
-    if isinstance(sound, LiveSound):
-        return sound
-    if hasattr(sound, "read"):
-        return LiveSound.from_wav(cast("BinaryIO", sound))
-    if sample_rate_hz is None:
-        raise InputError("Chunks of sound do not say how fast they are: give sample_rate_hz.")
-    return LiveSound(sound, sample_rate_hz)
 
 
 def _check_live(files: OutputOptions) -> None:
