@@ -81,7 +81,7 @@ def test_each_way_to_save_saves() -> None:
 
 def test_closed_loop_grows_with_the_video_and_the_open_plan_does_not() -> None:
     closed = small_preset("echomimic")
-    short, long = need(closed, num_frames=12), need(closed, num_frames=400)
+    short, long = need(closed, num_frames=12), need(closed, num_frames=2000)
     assert long.working_bytes > 1.5 * short.working_bytes
     opened = replace(closed, sampling=replace(closed.sampling, plan="open"))
     assert need(opened, num_frames=12) == need(opened, num_frames=400)
