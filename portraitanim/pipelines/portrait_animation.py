@@ -271,13 +271,13 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                 is_last = not run.conditioning.goes_on((number + 1) * length)
                 head, tail = latents[:, : length - num_motion], latents[:, length - num_motion :]
                 motion, pixels = None, []
-                if num_motion and not is_last:
+                if num_motion and next_motion is not None and (decode or not is_last):
+                    # It looks at whole clips, and for its own record at the last one too.
+                    pixels = list(self._decode(run, latents))
+                    motion = next_motion(number, torch.cat(pixels, dim=1))
+                elif num_motion and not is_last:
                     # The frames that the next clip reads come first: it need not wait for the others.
-                    if next_motion is None:
-                        motion = torch.cat(list(self._decode(run, tail)), dim=1)
-                    else:
-                        pixels = list(self._decode(run, latents))
-                        motion = next_motion(number, torch.cat(pixels, dim=1))
+                    motion = torch.cat(list(self._decode(run, tail)), dim=1)
                 if not is_last:
                     making = start(make, number + 1, motion)
                 if decode and not pixels:

@@ -74,6 +74,20 @@ def test_working_ahead_makes_the_same_video(system: str) -> None:
     assert torch.equal(video(pipe, given, ExecutionConfig(work_ahead=True)), video(pipe, given, ExecutionConfig()))
 
 
+@pytest.mark.parametrize("work_ahead", [False, True])
+def test_who_chooses_motion_frames_sees_every_clip_and_changes_nothing_by_looking(work_ahead: bool) -> None:
+    pipe, given = small_pipeline("tiny"), conditioning("tiny", NUM_FRAMES)
+    seen: list[tuple[int, int]] = []
+
+    def last_two(number: int, frames: Tensor) -> Tensor:
+        seen.append((number, frames.shape[1]))
+        return frames[:, -2:]
+
+    execution = ExecutionConfig(work_ahead=work_ahead)
+    assert torch.equal(video(pipe, given, execution, next_motion=last_two), video(pipe, given))
+    assert seen == [(0, 4), (1, 4), (2, 4)], "the last clip too: a guard's record is of the whole video"
+
+
 def test_next_clip_is_made_while_this_one_is_read() -> None:
     pipe, given = small_pipeline("tiny", num_inference_steps=1), conditioning("tiny", 8)
     second_clip_begins = threading.Event()
