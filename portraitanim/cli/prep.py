@@ -106,18 +106,10 @@ def prep(
 
 
 def _sources(raw: list[Path], output: Path, dataset: str, annotations: Path | None) -> list[SourceClip]:
-    from portraitanim.data.preparation.sources import VideoIndex, folder_clips
+    from portraitanim.data.preparation.published import listed_clips
+    from portraitanim.data.preparation.sources import VideoIndex
 
-    index = VideoIndex.of(raw, exclude=output)
-    if annotations is None:
-        return folder_clips(index)
-    if dataset == "hdtf":
-        from portraitanim.data.preparation.hdtf import hdtf_clips
-
-        return hdtf_clips(annotations, index)
-    from portraitanim.data.preparation.celebv import celebv_clips
-
-    return celebv_clips(annotations, index)
+    return listed_clips(None if annotations is None else dataset, VideoIndex.of(raw, exclude=output), annotations)
 
 
 def _networks(audio_encoders: list[str], wants_identity: bool, device: str) -> FeatureNetworks:

@@ -81,7 +81,7 @@ class FilterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which identities are held out for tests; the same seed holds out the same ones."""
+    """Which identities are held out for tests; the same seed holds out the same ones. A share of 1 holds out all."""
 
     test_share: float = 0.1
     seed: int = 0
@@ -89,7 +89,7 @@ class SplitConfig:
     """Source videos whose mean embeddings agree more than this show one person."""
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.test_share < 1.0, "split.test_share", "from 0 to below 1", self.test_share)
+        _require(0.0 <= self.test_share <= 1.0, "split.test_share", "from 0 to 1", self.test_share)
 
 
 @dataclass(frozen=True, kw_only=True)

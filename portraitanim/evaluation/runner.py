@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from portraitanim.errors import InputError, MissingWeightsError, PortraitAnimError
+from portraitanim.evaluation.clip_list import ClipList
 from portraitanim.evaluation.clip_measurement import measure_clip
 from portraitanim.evaluation.clip_result import (
     CLIPS_FILE,
@@ -55,6 +56,7 @@ def evaluate(
     resume: bool = False,
     overwrite: bool = False,
     notes: Sequence[str] = (),
+    clip_list: ClipList | None = None,
     progress: ProgressReporter | None = None,
 ) -> EvaluationReport:
     """Measure all pairs and write the report, the values of each clip and an HTML page.
@@ -71,6 +73,7 @@ def evaluate(
             not change, and failed ones are tried again.
         overwrite: remove an earlier run.
         notes: what holds for the whole run, for the report.
+        clip_list: where the clips come from, likewise.
         progress: told each clip.
 
     Raises:
@@ -110,6 +113,7 @@ def evaluate(
             num_frames=sum(result.num_frames for result in results),
             weights=hashes,
             versions=settings["versions"],
+            clip_list=clip_list,
         ),
         metrics=values,
         left_out=left_out,
