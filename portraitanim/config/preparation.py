@@ -57,7 +57,8 @@ class FilterConfig:
     """Limits of the measured scores; a clip beyond any of them is dropped. ``None`` switches a limit off.
 
     What each score measures is said in `portraitanim.data.preparation.filters.RULES`. The defaults were set on real
-    talking videos and on clips spoilt on purpose.
+    talking videos and on clips spoilt on purpose, but for SyncNet's confidence, whose weights were not at hand: 3 is
+    the limit that LatentSync's data pipeline is known for.
     """
 
     min_face_tracked_fraction: float | None = 0.8
@@ -76,6 +77,7 @@ class FilterConfig:
     min_speech_fraction: float | None = 0.3
     min_sync_correlation: float | None = 0.2
     max_sync_offset_frames: float | None = 3.0
+    min_sync_confidence: float | None = 3.0
     min_copy_distance: float | None = 0.1
 
 

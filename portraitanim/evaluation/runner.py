@@ -29,12 +29,13 @@ from portraitanim.evaluation.clip_result import (
 )
 from portraitanim.evaluation.clips import ClipPair, content_hash, hash_of_list
 from portraitanim.evaluation.html_report import HTML_FILE, write_html
-from portraitanim.evaluation.judges import MODEL_FILE, Judges
+from portraitanim.evaluation.judges import Judges
 from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint, library_versions
 from portraitanim.evaluation.report import REPORT_FILE, EvaluationReport, LeftOut, write_report
 from portraitanim.evaluation.summary import summarize
 from portraitanim.face.identity import DETECTOR_FILE, RECOGNISER_FILE
 from portraitanim.media.files import whole_file
+from portraitanim.models.evaluators.loading import MODEL_FILE
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 from portraitanim.runtime import resolve_device
 
