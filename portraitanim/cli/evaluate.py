@@ -123,7 +123,10 @@ def evaluate(
     ] = False,
     table: Annotated[
         list[Path] | None,
-        typer.Option(help="Only show results: a report.json or its folder; give it again.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="Only show results: JSON files or folders of runs; give it again.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex or csv.", rich_help_panel=_OUTPUT)

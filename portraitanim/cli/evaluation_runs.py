@@ -214,9 +214,9 @@ def _row_and_weights(text: str) -> tuple[str, str]:
 def show_reports(
     paths: Sequence[Path], metrics: tuple[str, ...] | None, form: str, intervals: bool, as_json: bool
 ) -> None:
-    from portraitanim.evaluation.report import read_report
+    from portraitanim.evaluation.report import read_reports
 
-    show([read_report(path) for path in paths], metrics, form, intervals, as_json)
+    show([report for path in paths for report in read_reports(path)], metrics, form, intervals, as_json)
 
 
 def show(

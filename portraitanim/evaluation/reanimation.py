@@ -44,7 +44,7 @@ def reanimate(
         progress: told each clip.
 
     Returns:
-        The pairs that were made, and a sentence for each clip that was not.
+        The pairs that were made, a sentence on what made them, and one for each clip that was not made.
 
     Raises:
         InputError: not one could be made, or the folder holds videos that were made otherwise.
@@ -64,7 +64,8 @@ def reanimate(
             task.advance()
     if not pairs:
         raise InputError(f"None of the {len(clips)} clips could be animated; the first: {notes[0]}")
-    return pairs, notes
+    weights = f"{animator.parts.name} (sha256 {(animator.parts.fingerprint or 'unknown')[:16]})"
+    return pairs, [f"Animated by the weights {weights}.", *notes]
 
 
 def _require_same_settings(output: Path, animator: Animator, options: AnimationOptions, drive: Drive) -> None:
