@@ -13,6 +13,7 @@ from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.data.preparation.clip_features import FeatureNetworks
+    from portraitanim.data.preparation.clip_judges import ClipJudges
     from portraitanim.data.preparation.listing import DatasetSummary
     from portraitanim.data.preparation.sources import SourceClip
 
@@ -68,6 +69,10 @@ def prep(
             show_default=False,
         ),
     ] = None,
+    separate_vocals: Annotated[
+        bool,
+        typer.Option("--separate-vocals", help="Look for speech in the voice alone, by kim-vocal-2; needs much time."),
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="Where networks for what is stored run.")] = "auto",
     workers: Annotated[
         int | None,
@@ -92,7 +97,7 @@ def prep(
     from portraitanim.data.preparation.run import merge_shards, prepare
     from portraitanim.data.preparation.shard import Shard
 
-    stored = bool(audio_encoder or latents or syncnet is not None)
+    stored = bool(audio_encoder or latents or separate_vocals or syncnet is not None)
     _check_usage(raw, dataset, annotations, shard, merge, report, stored)
     changes = _overrides(assignments, size)
     if merge and (config is not None or changes):
@@ -111,7 +116,7 @@ def prep(
             num_workers=(os.cpu_count() or 1) if workers is None else workers,
             shard=share,
             networks=networks,
-            syncnet=_syncnet(syncnet),
+            judges=_judges(syncnet, separate_vocals),
             progress=console.progress(),
         )
     if summary is None:
@@ -158,13 +163,13 @@ def _networks(audio_encoders: list[str], wants_identity: bool, latents: str | No
     return FeatureNetworks(audio=encoders, identity=IdentityEncoder.load(pack, where).encode, latents=autoencoder)
 
 
-def _syncnet(wanted: bool | None) -> Path | None:
-    """Folder of SyncNet's weights, if it shall judge."""
+def _judges(wants_syncnet: bool | None, wants_separator: bool) -> ClipJudges:
+    from portraitanim.audio.separation import WEIGHTS_NAME
     from portraitanim.checkpoints.store import installed, require
+    from portraitanim.data.preparation.clip_judges import ClipJudges
 
-    if wanted is None:
-        return installed(_SYNCNET)
-    return require(_SYNCNET) if wanted else None
+    syncnet = installed(_SYNCNET) if wants_syncnet is None else require(_SYNCNET) if wants_syncnet else None
+    return ClipJudges(syncnet=syncnet, separator=require(WEIGHTS_NAME) if wants_separator else None)
 
 
 def _overrides(assignments: list[str] | None, size: int | None) -> list[dict[str, Any]]:
@@ -189,7 +194,8 @@ def _check_usage(
         raise InputError("--annotations and --dataset hdtf or celebv go together. Give both, or neither.")
     if merge and (raw or shard or annotations or uses_networks):
         raise InputError(
-            "--merge reads no videos. Leave RAW, --shard, --annotations, --audio-encoder, --latents and --syncnet out."
+            "--merge reads no videos. Leave RAW, --shard, --annotations and the options that choose networks out "
+            "(--audio-encoder, --latents, --syncnet, --separate-vocals)."
         )
     if not merge and not raw:
         raise InputError("Name at least one folder with videos, or a video file.")

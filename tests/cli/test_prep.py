@@ -117,6 +117,7 @@ def test_usage_that_makes_no_sense_is_one_line_and_exit_code_2(
         (("--latents", "hallo"), "portraitanim weights pull hallo"),
         (("--latents", "."), "holds no autoencoder"),
         (("--syncnet",), "portraitanim weights pull syncnet-v2"),
+        (("--separate-vocals",), "portraitanim weights pull kim-vocal-2"),
     ],
 )
 def test_missing_weights_are_named_before_any_video_is_read(

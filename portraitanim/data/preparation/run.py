@@ -15,6 +15,7 @@ from typing import Any
 from portraitanim.config.preparation import PreparationConfig
 from portraitanim.config.schema import to_dict
 from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features, forget_features
+from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.coverage import ListedSource
 from portraitanim.data.preparation.filters import judge
 from portraitanim.data.preparation.listing import DatasetSummary, list_dataset
@@ -47,7 +48,7 @@ def prepare(
     num_workers: int = 0,
     shard: Shard | None = None,
     networks: FeatureNetworks | None = None,
-    syncnet: Path | None = None,
+    judges: ClipJudges | None = None,
     progress: ProgressReporter | None = None,
 ) -> DatasetSummary | None:
     """Prepare a dataset, or go on with one.
@@ -62,15 +63,14 @@ def prepare(
         num_workers: processes; 0 works in this one.
         shard: do this share only, and list nothing: `merge_shards` does, when all are done.
         networks: what to store with the clips besides landmarks and masks.
-        syncnet: folder of SyncNet's weights, which then judges lips and sound as well; ``None`` leaves that out.
+        judges: what judges the clips besides the models that the package has; the same in every run.
         progress: told the sources and clips.
 
     Returns:
         What was listed; ``None`` for a shard.
 
     Raises:
-        InputError: no source is on disk, other settings than before, SyncNet on some clips only, or another run is at
-            work here.
+        InputError: no source is on disk, other settings or judges than before, or another run is at work here.
         MediaError: the disk is full.
     """
     if not any(source.video for source in sources):
@@ -81,12 +81,14 @@ def prepare(
     state, shard, progress = PreparationState(output), shard or Shard(), progress or SilentProgress()
     name = f"{shard.index}-of-{shard.count}"
     with only_run(state.folder / f"run-{name}.lock"):
-        _check_settings(state, config, uses_syncnet=syncnet is not None)
+        judges = judges or ClipJudges()
+        judges.require_same(state)
+        _check_settings(state, config)
         if shard.count == 1:
             state.clear_work()
         share = [source for source in sources if source.video is not None and shard.has(source.name)]
         scans = _scan_all(state, config, share, num_workers, progress)
-        outcomes = _make_all(state, config, share, scans, syncnet, num_workers, progress)
+        outcomes = _make_all(state, config, share, scans, judges, num_workers, progress)
         _add_all_features(state, config, outcomes, networks or FeatureNetworks(), progress)
         listing = [ListedSource.of(source) for source in sources]
         if shard.count > 1:
@@ -139,17 +141,10 @@ def stored_config(output: Path) -> PreparationConfig:
     return config
 
 
-def _check_settings(state: PreparationState, config: PreparationConfig, *, uses_syncnet: bool) -> None:
+def _check_settings(state: PreparationState, config: PreparationConfig) -> None:
     """Refuse to mix clips of different settings; limits and the split are judged anew each time."""
-    path, judges = state.folder / "settings.json", state.folder / "judges.json"
+    path = state.folder / "settings.json"
     before, now = read_json(path), to_dict(config)
-    used = (read_json(judges) or {}).get("syncnet", False)
-    if before is not None and used != uses_syncnet:
-        raise InputError(
-            f"{state.root} was begun {'with' if used else 'without'} SyncNet, and its clips must be measured alike. "
-            f"Use {'--syncnet (weights pull syncnet-v2)' if used else '--no-syncnet'}, or another --output."
-        )
-    write_json(judges, {"syncnet": uses_syncnet})
     if isinstance(before, dict):
         for key in ("fps", "crop", "scenes"):
             if before.get(key) != now[key]:
@@ -195,7 +190,7 @@ def _make_all(
     config: PreparationConfig,
     sources: Sequence[SourceClip],
     scans: dict[str, SourceScan],
-    syncnet: Path | None,
+    judges: ClipJudges,
     num_workers: int,
     progress: ProgressReporter,
 ) -> list[ClipOutcome]:
@@ -203,7 +198,7 @@ def _make_all(
     for source in sources:
         for candidate in scans[source.name].candidates:
             scan = scans[source.name]
-            task = ClipTask(state=state, config=config, source=source, scan=scan, candidate=candidate, syncnet=syncnet)
+            task = ClipTask(state=state, config=config, source=source, scan=scan, candidate=candidate, judges=judges)
             outcome = state.outcome(task.clip_id)
             if outcome is None or _passes_now(outcome, config):
                 forget_features(state, task.clip_id)

@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from portraitanim.audio.separation import VocalSeparator
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.errors import MediaError
-from portraitanim.media.audio import iter_audio, to_mono
+from portraitanim.media.audio import iter_audio, resample, to_mono
 from portraitanim.media.files import whole_file
 from portraitanim.media.video import iter_video, probe_video
+from portraitanim.types import AudioTrack
 
 logger = logging.getLogger(__name__)
+
+_SEPARATION_RATE_HZ = 44_100
 
 
 def frames_of(
@@ -56,6 +60,36 @@ def extract_sound(source: SourceClip, path: Path) -> bool:
         for chunk in chunks:
             file.write(to_mono(chunk).samples[0])
     return True
+
+
+def voice_of(source: SourceClip, start_seconds: float, num_samples: int, separator: VocalSeparator) -> np.ndarray:
+    """The voice in a part of a source's sound, without music and noise.
+
+    Args:
+        source: must have sound.
+        start_seconds: from the beginning of the source.
+        num_samples: how many, at 16 kHz.
+        separator: reads the source's own sound, at its full band.
+
+    Returns:
+        float32 ``(num_samples,)``; zeros where the sound has ended.
+    """
+    assert source.video is not None
+    chunks = iter_audio(
+        source.video,
+        _SEPARATION_RATE_HZ,
+        start_seconds=source.start_seconds + start_seconds,
+        duration_seconds=num_samples / SAMPLE_RATE_HZ,
+    )
+    try:
+        stereo = [chunk if chunk.samples.shape[0] <= 2 else to_mono(chunk) for chunk in chunks]
+    except MediaError as error:
+        logger.warning("%s", error)  # the sound ends before this part begins
+        return np.zeros(num_samples, np.float32)
+    voice = [to_mono(piece).samples for piece in separator.stream(stereo)]
+    track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=_SEPARATION_RATE_HZ)
+    samples = resample(track, SAMPLE_RATE_HZ).samples[0, :num_samples]
+    return np.pad(samples, (0, num_samples - len(samples)))
 
 
 def _until_the_end(chunks: Iterator, source: SourceClip) -> Iterator:

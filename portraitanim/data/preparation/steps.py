@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,15 +17,17 @@ import cv2
 import numpy as np
 import soundfile
 
+from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.preparation import PreparationConfig
 from portraitanim.data.preparation.clip_analysis import ClipMeasures, measure_clip, sound_of_frames
 from portraitanim.data.preparation.clip_crop import stable_crop
+from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.clip_sync import sync_confidence
 from portraitanim.data.preparation.clip_writing import sha256_of, work_folder, write_clip
 from portraitanim.data.preparation.filters import judge
 from portraitanim.data.preparation.motion_measures import mouth_openings
 from portraitanim.data.preparation.scenes import Candidate, SceneCutter
-from portraitanim.data.preparation.source_reading import extract_sound, frames_of
+from portraitanim.data.preparation.source_reading import extract_sound, frames_of, voice_of
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
@@ -53,14 +55,14 @@ class ScanTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTask:
-    """Measure one candidate, and write it if it is good; ``syncnet`` is the folder of SyncNet's weights."""
+    """Measure one candidate, and write it if it is good."""
 
     state: PreparationState
     config: PreparationConfig
     source: SourceClip
     scan: SourceScan
     candidate: Candidate
-    syncnet: Path | None = None
+    judges: ClipJudges = field(default_factory=ClipJudges)
 
     @property
     def clip_id(self) -> str:
@@ -129,14 +131,15 @@ def _made(task: ClipTask) -> ClipOutcome:
     measures = measure_clip(
         frames_of(source, config.fps, candidate.start_frame, candidate.num_frames),
         candidate.num_frames,
-        samples,
+        samples if task.judges.separator is None or samples is None else _voice(task, task.judges.separator),
         config.fps,
         _face_mesh(),
         face_share=_face_share(task),
     )
     scores = {**measures.scores, "content_change": round(candidate.content_change, 5)}
-    if task.syncnet is not None and samples is not None and not judge(scores, config, has_sound=True):
-        scores |= _sync_scores(task, task.syncnet, measures, samples)
+    syncnet = task.judges.syncnet
+    if syncnet is not None and samples is not None and not judge(scores, config, has_sound=True):
+        scores |= _sync_scores(task, syncnet, measures, samples)
     outcome = ClipOutcome(
         clip_id=task.clip_id,
         source_name=source.name,
@@ -208,6 +211,17 @@ def _sound(task: ClipTask) -> np.ndarray:
     return np.pad(samples, (0, end - start - len(samples)))
 
 
+def _voice(task: ClipTask, separator: Path) -> np.ndarray:
+    """The voice in a candidate's sound, as long as `_sound`."""
+    fps, candidate = task.config.fps, task.candidate
+    return voice_of(
+        task.source,
+        candidate.start_frame / fps,
+        round(candidate.num_frames * SAMPLE_RATE_HZ / fps),
+        _separator(separator),
+    )
+
+
 def _source_record(task: ClipTask, start_frame: int, num_frames: int) -> dict[str, object]:
     begin = task.source.start_seconds
     return {
@@ -241,6 +255,12 @@ def _save_thumb(task: ClipTask, measures: ClipMeasures) -> None:
 def _face_mesh() -> FaceMesh:
     """The models of this process; they remember nothing from picture to picture."""
     return FaceMesh(thorough=False)
+
+
+@lru_cache(maxsize=1)
+def _separator(folder: Path) -> VocalSeparator:
+    """Likewise."""
+    return VocalSeparator.load(folder)
 
 
 def _raise_if_of_the_disk(error: BaseException) -> None:
