@@ -171,6 +171,7 @@ def evaluate(
         max_clips=max_clips,
         workers=workers,
     )
+    choice.require_use(is_used=sweep is not None or root is not None or dataset is not None)
     if sweep is not None:
         refuse_with("--sweep", generated=generated, real=real, pairs=pairs)
         run_sweep_file(sweep, choice, output, weights, run_weights or [], protocol, machine, form, as_json)

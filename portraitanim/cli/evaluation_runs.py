@@ -97,6 +97,20 @@ class DatasetChoice:
     max_clips: int | None
     workers: int
 
+    def require_use(self, *, is_used: bool) -> None:
+        """Refuse options of a dataset where none is read."""
+        given = self._split_options() + ([] if self.max_clips is None else ["--max-clips"])
+        if given and not is_used:
+            raise InputError(f"{given[0]} is about a dataset's clips. Name the dataset with --root, or leave it out.")
+
+    def _split_options(self) -> list[str]:
+        options = {
+            "--annotations": self.annotations,
+            "--test-share": self.test_share,
+            "--split-seed": self.split_seed,
+        }
+        return [option for option, value in options.items() if value is not None]
+
     def open(self, output: Path) -> HeldOut:
         """The clips; those of a list are cut into ``output/dataset`` first."""
         from portraitanim.evaluation.held_out import DATASETS, is_prepared, listed_test_clips, prepared_clips
@@ -106,14 +120,8 @@ class DatasetChoice:
         if self.root is None:
             raise InputError("Test clips are animated: name their dataset with --root.")
         if is_prepared(self.root):
-            given = {
-                "--annotations": self.annotations,
-                "--test-share": self.test_share,
-                "--split-seed": self.split_seed,
-            }
-            for option, value in given.items():
-                if value is not None:
-                    raise InputError(f"{self.root} is prepared, and prep has split it: leave out {option}.")
+            if given := self._split_options():
+                raise InputError(f"{self.root} is prepared, and prep has split it: leave out {given[0]}.")
             return prepared_clips(self.root, self.max_clips, self.dataset)
         if self.dataset is None:
             raise InputError(

@@ -100,6 +100,8 @@ def test_tables_of_earlier_runs_mark_what_was_measured_otherwise(cli: Cli, folde
         (("made", "real", "--format", "word"), "markdown"),
         (("made", "real", "--set", "fvd_frame=3"), "fvd_frame"),
         (("--table", "nowhere"), "cannot be read"),
+        (("made", "real", "--split-seed", "3"), "--split-seed is about a dataset"),
+        (("made", "real", "--max-clips", "3"), "--max-clips is about a dataset"),
         (("made", "real", "--metrics", "ssim", "--workers", "0"), "at least one pair and one worker"),
     ],
 )

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 IdentityEncoder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """uint8 picture ``(3, height, width)`` and its landmarks ``(478, 3)`` in pixels → embedding float32 ``(512,)``."""
 
-
 LATENTS = "latents.safetensors"
 
 
