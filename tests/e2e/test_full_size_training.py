@@ -58,15 +58,15 @@ CHANGED = {
     ("echomimic", "2"): {"denoising_unet"},
 }
 STATES = {"hallo": {"wav2vec2-base-960h": (12, 768)}, "echomimic": {"whisper-tiny": (5, 384)}}
-MAX_PEAK_GIB = 18.0
+MAX_PEAK_GIB = {"1": 18.0, "2": 16.0}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("system", "stage"), CHANGED)
 def test_one_step_of_the_full_size_recipe_fits_into_18_gib(system: str, stage: str, tmp_path: Path) -> None:
-    free = _available_gib()
-    if free < MAX_PEAK_GIB:
-        pytest.skip(f"needs {MAX_PEAK_GIB:g} GiB of free memory, {free:.1f} are free")
+    free, needed = _available_gib(), MAX_PEAK_GIB[stage]
+    if free < needed:
+        pytest.skip(f"needs {needed:g} GiB of free memory, {free:.1f} are free")
     data = write_dataset(
         tmp_path / "data",
         num_clips=1,
@@ -107,7 +107,7 @@ def test_one_step_of_the_full_size_recipe_fits_into_18_gib(system: str, stage: s
     assert 0 < result["loss"] < 100
     assert result["parameters"] > 2.1e9
     assert set(result["changed"]) == CHANGED[system, stage]
-    assert result["peak_gib"] < MAX_PEAK_GIB
+    assert result["peak_gib"] < needed
 
 
 def _available_gib() -> float:
