@@ -110,11 +110,13 @@ def write_vocal_separator(path: Path, keeps: str = "everything") -> None:
 
     Args:
         path: of the file.
-        keeps: ``everything``, the ``low`` bins (300, up to 1.7 kHz) or the ``left`` channel.
+        keeps: ``everything``, ``nothing``, the ``low`` bins (300, up to 1.7 kHz) or the ``left`` channel.
     """
     mask = np.ones((1, 4, 3072, 1), np.float32)
     if keeps == "low":
         mask[:, :, 300:] = 0
+    elif keeps == "nothing":
+        mask[:] = 0
     elif keeps == "left":
         mask[:, 2:] = 0
     shape: list[int | str] = ["batch_size", 4, 3072, 256]

@@ -9,8 +9,8 @@ import typer
 
 from portraitanim.cli.console import console
 from portraitanim.cli.evaluation_runs import (
+    DatasetChoice,
     end_with_exit_code,
-    held_out,
     installed_weights,
     name_of,
     paired,
@@ -35,12 +35,15 @@ HELP = """Measure generated videos against true ones, with the metrics of the pa
 
   portraitanim eval --root DATASET --weights tiny
 
+  portraitanim eval --dataset hdtf --root VIDEOS --annotations HDTF_dataset --weights hallo
+
   portraitanim eval --root DATASET --sweep hallo-figure11
 
   portraitanim eval --table run1 --table run2 --format latex
 
-Videos of two folders belong together by their names. With --root, the test clips of a prepared dataset are animated
-from their own first frame and sound, and held against themselves.
+Videos of two folders belong together by their names. With --root, the test clips of a dataset are animated from their
+own first frame and sound, and held against themselves. The dataset is what `prep` wrote, or videos with the annotations
+of HDTF, CelebV-HQ or CelebV-Text, or any folder of videos (wild), whose clips are cut first.
 
 Metrics whose weights are not installed are left out by name; the result is written all the same, and the exit code is
 4. It is 6 when clips could not be measured."""
@@ -57,12 +60,21 @@ def evaluate(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(help="A prepared dataset, whose test clips are animated first.", rich_help_panel=_WHAT),
+        typer.Option(help="A dataset, whose test clips are animated first.", rich_help_panel=_WHAT),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Its name in tables, such as hdtf, celebv or wild.", rich_help_panel=_WHAT),
+        typer.Option(help="What it is: hdtf, celebv or wild; a prepared one knows.", rich_help_panel=_WHAT),
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="HDTF's folder or CelebV's JSON file, where not in --root.", rich_help_panel=_WHAT),
+    ] = None,
+    test_share: Annotated[
+        float | None,
+        typer.Option(help="Share of listed identities to take (0.1; all of wild).", rich_help_panel=_WHAT),
+    ] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Which identities (0).", rich_help_panel=_WHAT)] = None,
     weights: Annotated[str | None, typer.Option(help="What animates: as for `animate`.", rich_help_panel=_WHAT)] = None,
     animate: Annotated[
         list[str] | None,
@@ -111,7 +123,10 @@ def evaluate(
     ] = False,
     table: Annotated[
         list[Path] | None,
-        typer.Option(help="Only show results: a report.json or its folder; give it again.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="Only show results: JSON files or folders of runs; give it again.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex or csv.", rich_help_panel=_OUTPUT)
@@ -147,16 +162,25 @@ def evaluate(
         assignments or [],
     )
     machine: dict[str, Any] = {"device": device, "num_workers": workers}
+    choice = DatasetChoice(
+        root=root,
+        dataset=dataset,
+        annotations=annotations,
+        test_share=test_share,
+        split_seed=split_seed,
+        max_clips=max_clips,
+        workers=workers,
+    )
+    choice.require_use(is_used=sweep is not None or root is not None or dataset is not None)
     if sweep is not None:
         refuse_with("--sweep", generated=generated, real=real, pairs=pairs)
-        run_sweep_file(
-            sweep, held_out(root, max_clips), output, weights, run_weights or [], protocol, machine, form, as_json
-        )
+        run_sweep_file(sweep, choice, output, weights, run_weights or [], protocol, machine, form, as_json)
         return
     folder = output or Path(f"evaluation-{title or dataset or name_of(generated, pairs, root)}")
-    if root is not None:
+    clip_list = None
+    if root is not None or dataset is not None:
         refuse_with("--root", generated=generated, real=real, pairs=pairs)
-        found, notes, protocol = reanimated(root, max_clips, weights, animate or [], folder, protocol, device)
+        found, notes, protocol, clip_list = reanimated(choice, weights, animate or [], folder, protocol, device)
         folder = folder / "result"
     else:
         found, notes = paired(generated, real, pairs)
@@ -171,6 +195,7 @@ def evaluate(
         resume=resume,
         overwrite=overwrite,
         notes=notes,
+        clip_list=clip_list,
         progress=console.progress(),
         **machine,
     )

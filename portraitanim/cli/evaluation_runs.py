@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from portraitanim.cli.console import console
 from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
+    from portraitanim.evaluation.clip_list import ClipList
     from portraitanim.evaluation.clips import ClipPair
+    from portraitanim.evaluation.held_out import HeldOut
     from portraitanim.evaluation.protocol import EvaluationProtocol
-    from portraitanim.evaluation.reanimation import HeldOutClip
     from portraitanim.evaluation.report import EvaluationReport
     from portraitanim.evaluation.tables import Table
 
@@ -73,23 +75,80 @@ def installed_weights(protocol: EvaluationProtocol) -> dict[str, Path]:
     return {weights: folder for weights in sorted(needed) if (folder := installed(weights)) is not None}
 
 
-def held_out(root: Path | None, max_clips: int | None) -> list[HeldOutClip]:
-    from portraitanim.evaluation.reanimation import held_out_clips
+@dataclass(frozen=True, kw_only=True)
+class DatasetChoice:
+    """Which true clips are animated, as the options say it.
 
-    if root is None:
-        raise InputError("--sweep animates the test clips of a prepared dataset: name it with --root.")
-    return held_out_clips(root, max_clips)
+    Attributes:
+        root: ``--root``.
+        dataset: ``--dataset``.
+        annotations: ``--annotations``.
+        test_share: ``--test-share``.
+        split_seed: ``--split-seed``.
+        max_clips: ``--max-clips``.
+        workers: ``--workers``.
+    """
+
+    root: Path | None
+    dataset: str | None
+    annotations: Path | None
+    test_share: float | None
+    split_seed: int | None
+    max_clips: int | None
+    workers: int
+
+    def require_use(self, *, is_used: bool) -> None:
+        """Refuse options of a dataset where none is read."""
+        given = self._split_options() + ([] if self.max_clips is None else ["--max-clips"])
+        if given and not is_used:
+            raise InputError(f"{given[0]} is about a dataset's clips. Name the dataset with --root, or leave it out.")
+
+    def _split_options(self) -> list[str]:
+        options = {
+            "--annotations": self.annotations,
+            "--test-share": self.test_share,
+            "--split-seed": self.split_seed,
+        }
+        return [option for option, value in options.items() if value is not None]
+
+    def open(self, output: Path) -> HeldOut:
+        """The clips; those of a list are cut into ``output/dataset`` first."""
+        from portraitanim.evaluation.held_out import DATASETS, is_prepared, listed_test_clips, prepared_clips
+
+        if self.dataset is not None and self.dataset not in DATASETS:
+            raise InputError(f"--dataset must be one of {', '.join(DATASETS)}, got {self.dataset!r}.")
+        if self.root is None:
+            raise InputError("Test clips are animated: name their dataset with --root.")
+        if is_prepared(self.root):
+            if given := self._split_options():
+                raise InputError(f"{self.root} is prepared, and prep has split it: leave out {given[0]}.")
+            return prepared_clips(self.root, self.max_clips, self.dataset)
+        if self.dataset is None:
+            raise InputError(
+                f"{self.root} is not a prepared dataset: it has no manifest.jsonl. Make one with 'portraitanim prep', "
+                f"or say what it holds: --dataset {', '.join(DATASETS)}."
+            )
+        return listed_test_clips(
+            self.root,
+            self.dataset,
+            output / "dataset",
+            annotations=self.annotations,
+            test_share=self.test_share,
+            split_seed=self.split_seed or 0,
+            max_clips=self.max_clips,
+            num_workers=0 if self.workers == 1 else self.workers,
+            progress=console.progress(),
+        )
 
 
 def reanimated(
-    root: Path,
-    max_clips: int | None,
+    choice: DatasetChoice,
     weights: str | None,
     assignments: list[str],
     output: Path,
     protocol: EvaluationProtocol,
     device: str,
-) -> tuple[list[ClipPair], list[str], EvaluationProtocol]:
+) -> tuple[list[ClipPair], list[str], EvaluationProtocol, ClipList]:
     """Animate the test clips of a dataset; compared at the size that is generated, unless another is asked for."""
     from dataclasses import replace
 
@@ -102,18 +161,18 @@ def reanimated(
     values: dict[str, Any] = {}
     for text in assignments:
         values = merge(values, parse_assignment(text))
-    clips = held_out(root, max_clips)
     run = SweepRun(name=weights or "weights", options=values)
     options = SweepConfig(title="one", runs=(run,)).options_of(run)
     animator = open_animator(weights, device=device)
-    pairs, notes = reanimate(animator, clips, output / "videos", options, progress=console.progress())
+    held_out = choice.open(output)
+    pairs, notes = reanimate(animator, held_out.clips, output / "videos", options, progress=console.progress())
     size = protocol.size_px or options.size_px or animator.preset.sampling.size_px
-    return pairs, notes, replace(protocol, size_px=size)
+    return pairs, [*held_out.notes, *notes], replace(protocol, size_px=size), held_out.clip_list
 
 
 def run_sweep_file(
     name: str,
-    clips: list[HeldOutClip],
+    choice: DatasetChoice,
     output: Path | None,
     weights: str | None,
     assignments: list[str],
@@ -131,10 +190,11 @@ def run_sweep_file(
     config = load_sweep(name)
     own = dict(_row_and_weights(text) for text in assignments)
     measured = replace(protocol, metrics=config.metrics) if config.metrics else protocol
+    folder = output or Path(f"sweep-{Path(name).stem}")
     result = run_sweep(
         config,
-        clips,
-        output or Path(f"sweep-{Path(name).stem}"),
+        choice.open(folder),
+        folder,
         open_animator=lambda row, landmarks: open_animator(
             row or weights, device=machine["device"], has_driving=landmarks
         ),
@@ -162,9 +222,9 @@ def _row_and_weights(text: str) -> tuple[str, str]:
 def show_reports(
     paths: Sequence[Path], metrics: tuple[str, ...] | None, form: str, intervals: bool, as_json: bool
 ) -> None:
-    from portraitanim.evaluation.report import read_report
+    from portraitanim.evaluation.report import read_reports
 
-    show([read_report(path) for path in paths], metrics, form, intervals, as_json)
+    show([report for path in paths for report in read_reports(path)], metrics, form, intervals, as_json)
 
 
 def show(

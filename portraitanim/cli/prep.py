@@ -13,10 +13,12 @@ from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
     from portraitanim.data.preparation.clip_features import FeatureNetworks
+    from portraitanim.data.preparation.clip_judges import ClipJudges
     from portraitanim.data.preparation.listing import DatasetSummary
     from portraitanim.data.preparation.sources import SourceClip
 
 DATASETS = ("folder", "hdtf", "celebv")
+_SYNCNET = "syncnet-v2"
 
 
 def prep(
@@ -50,7 +52,28 @@ def prep(
         bool,
         typer.Option(help="Store identity embeddings and tell persons apart by them, where antelopev2 is installed."),
     ] = True,
-    device: Annotated[str, typer.Option("--device", help="Where these networks run.")] = "auto",
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            "--latents",
+            metavar="WEIGHTS",
+            help="Store each clip as latents of the autoencoder of these weights (a name or folder), to train on.",
+            show_default=False,
+        ),
+    ] = None,
+    syncnet: Annotated[
+        bool | None,
+        typer.Option(
+            "--syncnet/--no-syncnet",
+            help="Judge lips and sound by SyncNet as well; by default where syncnet-v2 is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    separate_vocals: Annotated[
+        bool,
+        typer.Option("--separate-vocals", help="Look for speech in the voice alone, by kim-vocal-2; needs much time."),
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="Where networks for what is stored run.")] = "auto",
     workers: Annotated[
         int | None,
         typer.Option("--workers", help="Processes; by default one for each core, 0 for none.", show_default=False),
@@ -74,7 +97,8 @@ def prep(
     from portraitanim.data.preparation.run import merge_shards, prepare
     from portraitanim.data.preparation.shard import Shard
 
-    _check_usage(raw, dataset, annotations, shard, merge, report, audio_encoder)
+    stored = bool(audio_encoder or latents or separate_vocals or syncnet is not None)
+    _check_usage(raw, dataset, annotations, shard, merge, report, stored)
     changes = _overrides(assignments, size)
     if merge and (config is not None or changes):
         raise InputError("--merge takes the settings of the shards. Leave --config, --set and --size out.")
@@ -84,7 +108,7 @@ def prep(
     else:
         settings = load_preparation(config, *changes)
         share = None if shard is None else Shard.parse(shard)
-        networks = _networks(audio_encoder or [], identity, device)
+        networks = _networks(audio_encoder or [], identity, latents, device)
         summary = prepare(
             _sources(raw or [], output, dataset, annotations),
             output,
@@ -92,6 +116,7 @@ def prep(
             num_workers=(os.cpu_count() or 1) if workers is None else workers,
             shard=share,
             networks=networks,
+            judges=_judges(syncnet, separate_vocals),
             progress=console.progress(),
         )
     if summary is None:
@@ -106,25 +131,19 @@ def prep(
 
 
 def _sources(raw: list[Path], output: Path, dataset: str, annotations: Path | None) -> list[SourceClip]:
-    from portraitanim.data.preparation.sources import VideoIndex, folder_clips
+    from portraitanim.data.preparation.published import listed_clips
+    from portraitanim.data.preparation.sources import VideoIndex
 
-    index = VideoIndex.of(raw, exclude=output)
-    if annotations is None:
-        return folder_clips(index)
-    if dataset == "hdtf":
-        from portraitanim.data.preparation.hdtf import hdtf_clips
-
-        return hdtf_clips(annotations, index)
-    from portraitanim.data.preparation.celebv import celebv_clips
-
-    return celebv_clips(annotations, index)
+    return listed_clips(None if annotations is None else dataset, VideoIndex.of(raw, exclude=output), annotations)
 
 
-def _networks(audio_encoders: list[str], wants_identity: bool, device: str) -> FeatureNetworks:
+def _networks(audio_encoders: list[str], wants_identity: bool, latents: str | None, device: str) -> FeatureNetworks:
     from portraitanim.audio.encoders import ENCODER_NAMES, load_audio_encoder
+    from portraitanim.checkpoints.animators import choose_weights
     from portraitanim.checkpoints.store import installed, require
-    from portraitanim.data.preparation.clip_features import FeatureNetworks
+    from portraitanim.data.preparation.clip_features import FeatureNetworks, LatentEncoder
     from portraitanim.face.identity import PACK_NAME, IdentityEncoder
+    from portraitanim.pipelines.weights_folder import load_autoencoder
     from portraitanim.runtime import resolve_device
 
     place = resolve_device(device)
@@ -132,13 +151,25 @@ def _networks(audio_encoders: list[str], wants_identity: bool, device: str) -> F
     for name in dict.fromkeys(audio_encoders):
         has_weights = name in ENCODER_NAMES and name != "log-mel"
         encoders[name] = load_audio_encoder(name, require(name) if has_weights else None, device=place)
+    autoencoder = None
+    if latents is not None:
+        autoencoder = LatentEncoder.of(load_autoencoder(choose_weights(latents).folder, place))
     pack = installed(PACK_NAME) if wants_identity else None
     if pack is None:
-        return FeatureNetworks(audio=encoders)
+        return FeatureNetworks(audio=encoders, latents=autoencoder)
     console.note(f"Identity embeddings by {PACK_NAME}, for non-commercial research only (--no-identity: none).")
     # onnxruntime has no device for Apple's GPUs here.
     where = "cpu" if place.type == "mps" else str(place)
-    return FeatureNetworks(audio=encoders, identity=IdentityEncoder.load(pack, where).encode)
+    return FeatureNetworks(audio=encoders, identity=IdentityEncoder.load(pack, where).encode, latents=autoencoder)
+
+
+def _judges(wants_syncnet: bool | None, wants_separator: bool) -> ClipJudges:
+    from portraitanim.audio.separation import WEIGHTS_NAME
+    from portraitanim.checkpoints.store import installed, require
+    from portraitanim.data.preparation.clip_judges import ClipJudges
+
+    syncnet = installed(_SYNCNET) if wants_syncnet is None else require(_SYNCNET) if wants_syncnet else None
+    return ClipJudges(syncnet=syncnet, separator=require(WEIGHTS_NAME) if wants_separator else None)
 
 
 def _overrides(assignments: list[str] | None, size: int | None) -> list[dict[str, Any]]:
@@ -155,14 +186,17 @@ def _check_usage(
     shard: str | None,
     merge: bool,
     report: Path | None,
-    audio_encoder: list[str] | None,
+    uses_networks: bool,
 ) -> None:
     if dataset not in DATASETS:
         raise InputError(f"--dataset must be one of {', '.join(DATASETS)}, got {dataset!r}.")
     if (annotations is None) != (dataset == "folder"):
         raise InputError("--annotations and --dataset hdtf or celebv go together. Give both, or neither.")
-    if merge and (raw or shard or annotations or audio_encoder):
-        raise InputError("--merge reads no videos. Leave RAW, --shard, --annotations and --audio-encoder out.")
+    if merge and (raw or shard or annotations or uses_networks):
+        raise InputError(
+            "--merge reads no videos. Leave RAW, --shard, --annotations and the options that choose networks out "
+            "(--audio-encoder, --latents, --syncnet, --separate-vocals)."
+        )
     if not merge and not raw:
         raise InputError("Name at least one folder with videos, or a video file.")
     if shard is not None and report is not None:

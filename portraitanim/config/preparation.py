@@ -57,7 +57,8 @@ class FilterConfig:
     """Limits of the measured scores; a clip beyond any of them is dropped. ``None`` switches a limit off.
 
     What each score measures is said in `portraitanim.data.preparation.filters.RULES`. The defaults were set on real
-    talking videos and on clips spoilt on purpose.
+    talking videos and on clips spoilt on purpose, but for SyncNet's confidence, whose weights were not at hand: 3 is
+    the limit that LatentSync's data pipeline is known for.
     """
 
     min_face_tracked_fraction: float | None = 0.8
@@ -76,12 +77,13 @@ class FilterConfig:
     min_speech_fraction: float | None = 0.3
     min_sync_correlation: float | None = 0.2
     max_sync_offset_frames: float | None = 3.0
+    min_sync_confidence: float | None = 3.0
     min_copy_distance: float | None = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which identities are held out for tests; the same seed holds out the same ones."""
+    """Which identities are held out for tests; the same seed holds out the same ones. A share of 1 holds out all."""
 
     test_share: float = 0.1
     seed: int = 0
@@ -89,7 +91,7 @@ class SplitConfig:
     """Source videos whose mean embeddings agree more than this show one person."""
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.test_share < 1.0, "split.test_share", "from 0 to below 1", self.test_share)
+        _require(0.0 <= self.test_share <= 1.0, "split.test_share", "from 0 to 1", self.test_share)
 
 
 @dataclass(frozen=True, kw_only=True)

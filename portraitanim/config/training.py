@@ -15,6 +15,11 @@ class EngineConfig:
     A step reads ``batch_size · accumulation_steps`` samples in each process. ``mixed_precision`` ``auto`` is bf16 where
     the device multiplies it natively and fp32 elsewhere. ``decay`` says how the learning rate falls after the warm-up;
     ``cosine`` ends at ``final_learning_rate_ratio`` of it. ``ema_decay`` ``None`` keeps no average.
+
+    ``optimizer`` decides how much memory is needed beside weights and gradients: ``adamw`` keeps two numbers for each
+    parameter that learns, ``adamw-8bit`` a quarter of that, ``adafactor`` (arXiv 1804.04235) sums over rows and
+    columns, ``sgd`` nothing. For ``adafactor`` the learning rate is a share of each tensor's own size; neither it nor
+    ``sgd`` reads ``betas`` and ``epsilon``.
     """
 
     num_steps: int = 1000
@@ -24,7 +29,7 @@ class EngineConfig:
     warmup_steps: int = 0
     decay: Literal["constant", "cosine"] = "constant"
     final_learning_rate_ratio: float = 0.0
-    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw-8bit", "adafactor", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-2
     epsilon: float = 1e-8

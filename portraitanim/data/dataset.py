@@ -126,7 +126,7 @@ class ClipDataset:
         record = piece.record
         if record.latents is None:
             raise InputError(
-                f"Clip {record.clip_id} has no cached latents. Cache them with cache_latents, or set "
+                f"Clip {record.clip_id} has no cached latents. Run prep again with --latents, or set "
                 "data.latents=encode."
             )
         file = _open(self.root / record.latents)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portraitanim.data.records import ClipRecord, read_manifest, write_manifest
+from portraitanim.data.records import read_manifest, write_manifest
 from portraitanim.media.files import whole_file
 from portraitanim.media.video import iter_video
 from portraitanim.progress import ProgressReporter, SilentProgress
@@ -58,8 +58,8 @@ def cache_latents(
     with (progress or SilentProgress()).task("caching latents", len(records)) as shown:
         for record in records:
             target = str(PurePosixPath(record.video).with_name("latents.safetensors"))
-            if _made_by(root / target) != fingerprint:
-                _encode_clip(root, record, root / target, autoencoder, batch_size, fingerprint)
+            if made_by(root / target) != fingerprint:
+                encode_clip(root / record.video, root / target, autoencoder, fingerprint, batch_size)
                 count += 1
             sha256 = {**record.sha256, target: hashlib.sha256((root / target).read_bytes()).hexdigest()}
             done.append(replace(record, latents=target, sha256=sha256))
@@ -68,10 +68,17 @@ def cache_latents(
     return count
 
 
-def _encode_clip(
-    root: Path, record: ClipRecord, target: Path, autoencoder: Any, batch_size: int, fingerprint: str
-) -> None:
-    frames = (torch.from_numpy(frame.image) for frame in iter_video(root / record.video))
+def encode_clip(video: Path, target: Path, autoencoder: Any, fingerprint: str, batch_size: int = 8) -> None:
+    """Write the latents of one clip.
+
+    Args:
+        video: its frames.
+        target: the file to write.
+        autoencoder: diffusers' ``AutoencoderKL``.
+        fingerprint: of the autoencoder, from `autoencoder_fingerprint`.
+        batch_size: frames that are encoded at once.
+    """
+    frames = (torch.from_numpy(frame.image) for frame in iter_video(video))
     parts = []
     for batch in _batches(frames, batch_size):
         parts.append(encode_pictures(autoencoder, batch.float() / 127.5 - 1).float().cpu())
@@ -80,7 +87,8 @@ def _encode_clip(
         save_file({"latents": torch.cat(parts).half()}, partial, metadata)
 
 
-def _made_by(path: Path) -> str | None:
+def made_by(path: Path) -> str | None:
+    """Fingerprint of the autoencoder that wrote a file of latents; ``None`` where there is no file."""
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file:

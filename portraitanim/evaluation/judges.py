@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from portraitanim.errors import DamagedWeightsError, MissingWeightsError
+from portraitanim.errors import MissingWeightsError
 from portraitanim.evaluation.protocol import EvaluationProtocol
 from portraitanim.face.identity import IdentityEncoder
 from portraitanim.face.landmarks import FaceMesh
 from portraitanim.models.evaluators.face_reconstruction import FaceReconstruction
 from portraitanim.models.evaluators.i3d import I3D
 from portraitanim.models.evaluators.inception import InceptionV3
+from portraitanim.models.evaluators.loading import load_evaluator
 from portraitanim.models.evaluators.lpips import Lpips
 from portraitanim.models.evaluators.s3fd import S3FD
 from portraitanim.models.evaluators.syncnet import SyncNet
-
-MODEL_FILE = "model.safetensors"
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -92,16 +89,7 @@ class Judges:
             self.face_mesh.close()
 
     def _load(self, name: str, build: Callable[[], _Network]) -> _Network:
-        path = self._folder(name) / MODEL_FILE
-        network = build()
-        try:
-            network.load_state_dict(load_file(path))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise DamagedWeightsError(
-                f"{path} cannot be used ({reason}). Install it again: portraitanim weights pull {name} --overwrite"
-            ) from None
-        return network.eval().requires_grad_(False).to(self.device)
+        return load_evaluator(self._folder(name), name, build, self.device)
 
     def _folder(self, name: str) -> Path:
         if name not in self._folders:

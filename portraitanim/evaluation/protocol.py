@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from portraitanim.errors import InputError
 from portraitanim.evaluation.catalogue import METRICS, chosen_metrics
+from portraitanim.evaluation.clip_list import ClipList
 
 _LIBRARIES = ("portraitanim", "torch", "numpy", "scipy", "opencv-contrib-python", "pillow", "av", "mediapipe", "soxr")
 _FID_FLAVOURS = ("pytorch-fid", "torch-fidelity", "clean-fid")
@@ -139,6 +140,8 @@ class Fingerprint:
         num_frames: frames that were compared.
         weights: name → sha256 of the files that were used.
         versions: of the libraries that compute.
+        clip_list: where the clips come from, for clips of a dataset. It is no part of the comparison: ``clips`` says
+            whether they are the same.
     """
 
     protocol: EvaluationProtocol
@@ -147,15 +150,19 @@ class Fingerprint:
     num_frames: int
     weights: Mapping[str, str]
     versions: Mapping[str, str] = field(default_factory=lambda: library_versions())
+    clip_list: ClipList | None = None
 
     @property
     def short(self) -> str:
-        """Twelve hexadecimal digits that differ where anything differs."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        """Twelve hexadecimal digits that differ where anything differs that is compared."""
+        text = json.dumps(self._compared(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
+        return {**self._compared(), "clip_list": None if self.clip_list is None else self.clip_list.to_dict()}
+
+    def _compared(self) -> dict[str, Any]:
         return {
             "protocol": self.protocol.to_dict(),
             "clips": self.clips,
@@ -167,12 +174,19 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Read what `to_dict` gave."""
-        return cls(**{**values, "protocol": EvaluationProtocol.from_dict(values["protocol"])})
+        """Read what `to_dict` gave; the list of clips may be absent."""
+        listed = values.get("clip_list")
+        return cls(
+            **{
+                **values,
+                "protocol": EvaluationProtocol.from_dict(values["protocol"]),
+                "clip_list": None if listed is None else ClipList.from_dict(listed),
+            }
+        )
 
     def differences(self, other: Fingerprint) -> list[str]:
         """What differs, as ``name: this | other``; a metric that only one of them has makes no difference."""
-        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        ours, theirs = _flat(self._compared()), _flat(other._compared())
         names = {name for name in ours.keys() | theirs.keys() if not name.startswith("weights.")}
         names |= {name for name in ours.keys() & theirs.keys() if name.startswith("weights.")}
         return [

@@ -1,19 +1,18 @@
-"""Animate the test clips of a prepared dataset from their own first frame and sound, to be held against the clips."""
+"""Animate true clips from their own first frame and sound, to be held against them."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.schema import to_dict
 from portraitanim.config.sweep import Drive
-from portraitanim.data.records import read_manifest
 from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.evaluation.clips import ClipPair
+from portraitanim.evaluation.held_out import HeldOutClip
 from portraitanim.media.files import whole_file
 from portraitanim.media.image import save_image
 from portraitanim.media.video import iter_video, probe_video
@@ -23,49 +22,6 @@ from portraitanim.progress import ProgressReporter, SilentProgress
 logger = logging.getLogger(__name__)
 
 _SETTINGS = "settings.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOutClip:
-    """A true clip.
-
-    Attributes:
-        name: unique in its dataset.
-        video: the square face crop.
-        audio: its sound; ``None`` takes the video's own.
-        seconds: how long it is.
-    """
-
-    name: str
-    video: Path
-    audio: Path | None
-    seconds: float
-
-
-def held_out_clips(root: Path, max_clips: int | None = None) -> list[HeldOutClip]:
-    """Clips of the test split, whose people no clip of the training split shows; in the order of their names.
-
-    Args:
-        root: a dataset that `prep` wrote.
-        max_clips: take the first so many.
-
-    Raises:
-        InputError: no dataset, or no test clips in it.
-    """
-    records = sorted(
-        (record for record in read_manifest(root) if record.split == "test"), key=lambda record: record.clip_id
-    )
-    if not records:
-        raise InputError(f"{root} has no clips in its test split. Prepare it with a share for testing.")
-    return [
-        HeldOutClip(
-            name=record.clip_id,
-            video=root / record.video,
-            audio=None if record.audio is None else root / record.audio,
-            seconds=record.duration_seconds,
-        )
-        for record in records[:max_clips]
-    ]
 
 
 def reanimate(
@@ -88,7 +44,7 @@ def reanimate(
         progress: told each clip.
 
     Returns:
-        The pairs that were made, and a sentence for each clip that was not.
+        The pairs that were made, a sentence on what made them, and one for each clip that was not made.
 
     Raises:
         InputError: not one could be made, or the folder holds videos that were made otherwise.
@@ -108,7 +64,8 @@ def reanimate(
             task.advance()
     if not pairs:
         raise InputError(f"None of the {len(clips)} clips could be animated; the first: {notes[0]}")
-    return pairs, notes
+    weights = f"{animator.parts.name} (sha256 {(animator.parts.fingerprint or 'unknown')[:16]})"
+    return pairs, [f"Animated by the weights {weights}.", *notes]
 
 
 def _require_same_settings(output: Path, animator: Animator, options: AnimationOptions, drive: Drive) -> None:

@@ -130,11 +130,24 @@ def read_report(path: Path) -> EvaluationReport:
     """Read a report, or the one of a run's folder.
 
     Raises:
-        InputError: it is absent or none.
+        InputError: it is absent, none, or more than one.
+    """
+    found = read_reports(path)
+    if len(found) != 1:
+        raise InputError(f"{path} holds {len(found)} reports. Expected one.")
+    return found[0]
+
+
+def read_reports(path: Path) -> list[EvaluationReport]:
+    """Read the report of a file or of a run's folder, or the list of them that ``eval --sweep --json`` prints.
+
+    Raises:
+        InputError: it is absent, or something else.
     """
     file = path / REPORT_FILE if path.is_dir() else path
     try:
-        return EvaluationReport.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return [EvaluationReport.from_dict(item) for item in (values if isinstance(values, list) else [values])]
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}). Name a report.json or its folder.") from None
     except (ValueError, AttributeError) as error:

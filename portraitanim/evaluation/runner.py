@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from portraitanim.errors import InputError, MissingWeightsError, PortraitAnimError
+from portraitanim.evaluation.clip_list import ClipList
 from portraitanim.evaluation.clip_measurement import measure_clip
 from portraitanim.evaluation.clip_result import (
     CLIPS_FILE,
@@ -28,12 +29,13 @@ from portraitanim.evaluation.clip_result import (
 )
 from portraitanim.evaluation.clips import ClipPair, content_hash, hash_of_list
 from portraitanim.evaluation.html_report import HTML_FILE, write_html
-from portraitanim.evaluation.judges import MODEL_FILE, Judges
+from portraitanim.evaluation.judges import Judges
 from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint, library_versions
 from portraitanim.evaluation.report import REPORT_FILE, EvaluationReport, LeftOut, write_report
 from portraitanim.evaluation.summary import summarize
 from portraitanim.face.identity import DETECTOR_FILE, RECOGNISER_FILE
 from portraitanim.media.files import whole_file
+from portraitanim.models.evaluators.loading import MODEL_FILE
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 from portraitanim.runtime import resolve_device
 
@@ -55,6 +57,7 @@ def evaluate(
     resume: bool = False,
     overwrite: bool = False,
     notes: Sequence[str] = (),
+    clip_list: ClipList | None = None,
     progress: ProgressReporter | None = None,
 ) -> EvaluationReport:
     """Measure all pairs and write the report, the values of each clip and an HTML page.
@@ -71,6 +74,7 @@ def evaluate(
             not change, and failed ones are tried again.
         overwrite: remove an earlier run.
         notes: what holds for the whole run, for the report.
+        clip_list: where the clips come from, likewise.
         progress: told each clip.
 
     Raises:
@@ -110,6 +114,7 @@ def evaluate(
             num_frames=sum(result.num_frames for result in results),
             weights=hashes,
             versions=settings["versions"],
+            clip_list=clip_list,
         ),
         metrics=values,
         left_out=left_out,

@@ -9,8 +9,9 @@ from pathlib import Path
 from portraitanim.config.sweep import SweepConfig
 from portraitanim.errors import InputError
 from portraitanim.evaluation.catalogue import METRICS
+from portraitanim.evaluation.held_out import HeldOut
 from portraitanim.evaluation.protocol import EvaluationProtocol
-from portraitanim.evaluation.reanimation import HeldOutClip, reanimate
+from portraitanim.evaluation.reanimation import reanimate
 from portraitanim.evaluation.report import EvaluationReport
 from portraitanim.evaluation.runner import evaluate
 from portraitanim.evaluation.tables import build_table, render
@@ -41,7 +42,7 @@ class SweepResult:
 
 def run_sweep(
     config: SweepConfig,
-    clips: Sequence[HeldOutClip],
+    held_out: HeldOut,
     output: Path,
     *,
     open_animator: Callable[[str | None, bool], Animator],
@@ -56,7 +57,7 @@ def run_sweep(
 
     Args:
         config: the rows.
-        clips: what every row animates.
+        held_out: what every row animates.
         output: folder of the sweep.
         open_animator: called with the name or folder of a row's weights (``None``: those of the command) and whether
             landmarks drive.
@@ -96,7 +97,7 @@ def run_sweep(
             animator = opened[key]
             folder = output / run.folder_name
             pairs, notes = reanimate(
-                animator, clips, folder / _VIDEOS, config.options_of(run), drive=run.drive, progress=reporter
+                animator, held_out.clips, folder / _VIDEOS, config.options_of(run), drive=run.drive, progress=reporter
             )
             size = protocol.size_px or config.options_of(run).size_px or animator.preset.sampling.size_px
             reports.append(
@@ -109,7 +110,8 @@ def run_sweep(
                     device=device,
                     num_workers=num_workers,
                     resume=(folder / _RESULT).is_dir(),
-                    notes=notes,
+                    notes=[*held_out.notes, *notes],
+                    clip_list=held_out.clip_list,
                     progress=reporter,
                 )
             )

@@ -227,6 +227,7 @@ def _notes(reports: Sequence[EvaluationReport], differences: Mapping[int, Sequen
         f"{first.num_clips} clips, {first.num_frames} frames at {first.protocol.fps:g} per second; "
         f"fingerprint {', '.join(dict.fromkeys(report.fingerprint.short for report in reports))}"
     )
+    notes += dict.fromkeys(str(found) for report in reports if (found := report.fingerprint.clip_list) is not None)
     return notes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -53,6 +53,26 @@ def write_preset(preset: Preset, folder: Path) -> Path:
     with whole_file(path) as partial:
         partial.write_text(yaml.safe_dump(to_dict(preset), sort_keys=False), encoding="utf-8")
     return path
+
+
+def load_autoencoder(folder: Path, device: torch.device) -> Any:
+    """The autoencoder of a weights folder, or of a folder with nothing else, in float32.
+
+    Raises:
+        MissingWeightsError: it holds none.
+        DamagedWeightsError: it cannot be read.
+    """
+    import torch
+    from diffusers import AutoencoderKL
+
+    own = folder / "vae" if (folder / _INDEX).is_file() else folder
+    if not (own / "config.json").is_file():
+        raise MissingWeightsError(f"{folder} holds no autoencoder. Name weights, or a folder that train wrote.")
+    try:
+        autoencoder = AutoencoderKL.from_pretrained(own, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DamagedWeightsError(f"{own} cannot be read ({str(error).splitlines()[0]}). Install it again.") from None
+    return autoencoder.to(device).requires_grad_(False).eval()
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline:

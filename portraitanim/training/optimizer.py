@@ -57,7 +57,7 @@ def own_memory(module: nn.Module) -> nn.Module:
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> torch.optim.Optimizer:
-    """AdamW, or its 8-bit form, which needs bitsandbytes.
+    """The optimizer of a config; the 8-bit form of AdamW needs bitsandbytes.
 
     Raises:
         ConfigError: bitsandbytes is not installed.
@@ -68,13 +68,18 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: EngineConfig) -> 
         "weight_decay": config.weight_decay,
         "eps": config.epsilon,
     }
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    if config.optimizer == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **arguments)
     try:
         import bitsandbytes
     except ImportError:
         raise ConfigError(
-            "engine.optimizer adamw-8bit needs bitsandbytes: pip install bitsandbytes, or set engine.optimizer=adamw."
+            "engine.optimizer adamw-8bit needs bitsandbytes: pip install bitsandbytes, or set "
+            "engine.optimizer=adamw, or adafactor to save as much memory."
         ) from None
     return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from portraitanim.errors import DamagedWeightsError, MissingWeightsError
+from portraitanim.errors import MissingWeightsError
+from portraitanim.models.evaluators.loading import MODEL_FILE, load_evaluator
 from portraitanim.models.evaluators.lpips import Lpips
-
-MODEL_FILE = "model.safetensors"
 
 
 def load_lpips(folder: str | Path | None) -> Lpips:
@@ -30,12 +26,4 @@ def load_lpips(folder: str | Path | None) -> Lpips:
             f"{folder}). Run: portraitanim weights pull lpips-vgg, and name the folder that it prints; or set "
             "objective.lpips_weight=0."
         )
-    network = Lpips("vgg")
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise DamagedWeightsError(
-            f"{path} cannot be used ({str(error).splitlines()[0]}). "
-            "Run: portraitanim weights pull lpips-vgg --overwrite"
-        ) from None
-    return network.eval().requires_grad_(False)
+    return load_evaluator(path.parent, "lpips-vgg", lambda: Lpips("vgg"))

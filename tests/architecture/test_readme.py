@@ -1,10 +1,19 @@
-"""What the README tells people to type is what CI types."""
+"""What the README tells people to type is what CI types, and its numbers are those of the results in ``examples/``."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 from pathlib import Path
+
+import pytest
+
+from portraitanim.config.sweep import load_sweep
+from portraitanim.errors import InputError
+from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint
+from portraitanim.evaluation.report import EvaluationReport, MetricValue
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,3 +32,38 @@ def test_ci_runs_the_commands_of_the_readme_in_their_order() -> None:
 
 def test_ci_can_be_run() -> None:
     assert os.access(_ROOT / ".ci" / "run", os.X_OK)
+
+
+# --- tables of results ------------------------------------------------------------------------------------------
+
+_TABLES = runpy.run_path(str(_ROOT / "examples" / "readme_tables.py"))
+
+
+def _report(title: str, ssim: float) -> EvaluationReport:
+    fingerprint = Fingerprint(
+        protocol=EvaluationProtocol(metrics=("ssim",)), clips="c", num_clips=2, num_frames=50, weights={}, versions={}
+    )
+    metrics = {"ssim": MetricValue(value=ssim, num_clips=2)}
+    return EvaluationReport(
+        title=title, fingerprint=fingerprint, metrics=metrics, notes=("Animated by the weights x.",)
+    )
+
+
+def test_tables_of_the_readme_are_those_of_the_committed_results() -> None:
+    text = (_ROOT / "README.md").read_text(encoding="utf-8")
+    assert _TABLES["with_tables"](text, _ROOT / "examples") == text
+
+
+def test_results_replace_the_table_at_their_place_and_nothing_else(tmp_path: Path) -> None:
+    empty = "before\n<!-- results: tiny -->\n<!-- end of results -->\nafter\n"
+    assert _TABLES["with_tables"](empty, tmp_path) == empty
+    reports = [_report("sound, lip 0", 0.5), _report("sound, lip 1", 0.75)]
+    (tmp_path / "tiny_sweep.json").write_text(json.dumps([report.to_dict() for report in reports]))
+    filled = _TABLES["with_tables"](empty, tmp_path)
+    assert f"### {load_sweep('tiny').title}" in filled
+    assert "| sound, lip 0 | 0.500 |\n| sound, lip 1 | **0.750** |" in filled
+    assert filled.count("- Animated by the weights x.") == 1
+    assert (filled[:7], filled[-7:]) == ("before\n", "\nafter\n")
+    assert _TABLES["with_tables"](filled, tmp_path) == filled
+    with pytest.raises(InputError, match="no place for a table"):
+        _TABLES["with_tables"]("text", tmp_path)

@@ -12,6 +12,7 @@ import pytest
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE
 from portraitanim.cli.app import run
 from portraitanim.media.video_writer import VideoWriter
+from tests.listed_videos import write_hdtf, write_video
 from tests.small_dataset import write_dataset
 from tests.small_weights import SIZE_PX, small_weights
 
@@ -99,6 +100,8 @@ def test_tables_of_earlier_runs_mark_what_was_measured_otherwise(cli: Cli, folde
         (("made", "real", "--format", "word"), "markdown"),
         (("made", "real", "--set", "fvd_frame=3"), "fvd_frame"),
         (("--table", "nowhere"), "cannot be read"),
+        (("made", "real", "--split-seed", "3"), "--split-seed is about a dataset"),
+        (("made", "real", "--max-clips", "3"), "--max-clips is about a dataset"),
         (("made", "real", "--metrics", "ssim", "--workers", "0"), "at least one pair and one worker"),
     ],
 )
@@ -121,7 +124,7 @@ def test_metrics_are_listed_with_what_they_need(cli: Cli) -> None:
 def test_held_out_clips_are_animated_and_held_against_themselves(cli: Cli, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     small_weights(tmp_path / "small")
-    words = ("--root", "data", "--weights", "small", "--dataset", "tiny set", "--metrics", "ssim", "--device", "cpu")
+    words = ("--root", "data", "--weights", "small", "--title", "tiny set", "--metrics", "ssim", "--device", "cpu")
     quick = ("--animate", "drift_guard=false", "--animate", "idle_motion=false")
     code, out, err = cli(*words, *quick, "--json", "-o", "run")
     assert code == 0, err
@@ -131,6 +134,47 @@ def test_held_out_clips_are_animated_and_held_against_themselves(cli: Cli, tmp_p
     assert report["fingerprint"]["protocol"]["size_px"] == SIZE_PX
     assert 0 < report["metrics"]["ssim"]["value"] < 0.9
     assert (tmp_path / "run" / "videos" / "unseen.mp4").is_file()
+
+
+def test_clips_of_a_published_list_are_cut_animated_and_measured(cli: Cli, tmp_path: Path) -> None:
+    write_hdtf(tmp_path / "data" / "HDTF_dataset", {"Radio1": "0:00-0:01", "Radio2": "0:00-0:01"}, "80 160 0 160")
+    for name in ("Radio1", "Radio2"):
+        write_video(tmp_path / "data" / f"{name}.mp4")
+    small_weights(tmp_path / "small")
+    words = ("--dataset", "hdtf", "--root", "data", "--weights", "small", "--metrics", "ssim", "--device", "cpu")
+    quick = ("--animate", "drift_guard=false", "--animate", "idle_motion=false")
+    code, out, err = cli(*words, *quick, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    listed = report["fingerprint"]["clip_list"]
+    assert (listed["dataset"], listed["num_listed"], listed["num_found"], listed["num_used"]) == ("hdtf", 1, 1, 1)
+    assert report["title"] == "hdtf"
+    assert 0 < report["metrics"]["ssim"]["value"] < 0.9
+    assert len(list((tmp_path / "evaluation-hdtf" / "videos").glob("RD_Radio*-0000.mp4"))) == 1
+    assert listed["fingerprint"] in cli("--table", "evaluation-hdtf/result", "--format", "markdown")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--dataset", "vox", "--root", "data"), "hdtf, celebv, wild"),
+        (("--dataset", "hdtf"), "name their dataset with --root"),
+        (("--root", "plain"), "--dataset hdtf, celebv, wild"),
+        (("--root", "data", "--split-seed", "3"), "leave out --split-seed"),
+        (("--root", "data", "--dataset", "wild"), "not from wild"),
+        (("--root", "plain", "--dataset", "celebv"), "celebvhq_info.json"),
+    ],
+)
+def test_datasets_that_are_not_there_are_one_line_and_exit_code_2(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    write_dataset(tmp_path / "data")
+    small_weights(tmp_path / "small")
+    (tmp_path / "plain").mkdir()
+    code, _, err = cli(*words, "--weights", "small", "--device", "cpu", "--metrics", "ssim")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_a_sweep_without_the_weights_of_any_row_says_what_each_needs(cli: Cli, tmp_path: Path) -> None:

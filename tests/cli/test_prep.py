@@ -11,6 +11,7 @@ import pytest
 
 from portraitanim.cli.app import run
 from portraitanim.data.records import read_manifest
+from tests.small_weights import small_weights
 from tests.unit.data.preparation.made_videos import SPEAKER, needs_media, save, sound_of, talking
 
 
@@ -50,13 +51,16 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_media
 def test_folder_becomes_a_dataset_with_states_and_report(cli: Cli, raw: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    done = cli("prep", raw, "-o", tmp_path / "d", *LOOSE, "--audio-encoder", "log-mel", "--report", page)
-    assert (done.code, done.err) == (0, "Scanning videos …\nMeasuring clips …\nEncoding sound and identity …\n")
+    small_weights(tmp_path / "weights")
+    stored = ("--audio-encoder", "log-mel", "--latents", tmp_path / "weights")
+    done = cli("prep", raw, "-o", tmp_path / "d", *LOOSE, *stored, "--report", page)
+    assert (done.code, done.err) == (0, "Scanning videos …\nMeasuring clips …\nEncoding clips …\n")
     assert "1 of 1 clips kept" in done.out
     assert f"dataset {tmp_path / 'd'}" in done.out
     assert page.read_text().startswith("<!doctype html>")
     (record,) = read_manifest(tmp_path / "d")
     assert list(record.audio_states) == ["log-mel"]
+    assert record.latents == "clips/RD_Radio1_000-0000/latents.safetensors"
     assert all((tmp_path / "d" / path).is_file() for path in record.files())
 
 
@@ -85,6 +89,7 @@ def test_published_list_has_a_coverage_and_shards_merge(cli: Cli, raw: Path, tmp
         (("RAW", "--dataset", "vox"), "folder, hdtf, celebv"),
         (("RAW", "--merge"), "--merge reads no videos"),
         (("--merge", "--size", "256"), "settings of the shards"),
+        (("--merge", "--latents", "tiny"), "--latents"),
         (("--merge",), "no finished shards"),
         (("RAW", "--shard", "3/2"), "I from 1 to N"),
         (("RAW", "--shard", "1/2", "--report", "x.html"), "--merge"),
@@ -105,12 +110,23 @@ def test_usage_that_makes_no_sense_is_one_line_and_exit_code_2(
     assert done.err.strip().count("\n") == 0
 
 
-def test_missing_encoder_weights_are_named_before_any_video_is_read(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--audio-encoder", "whisper-tiny"), "portraitanim weights pull whisper-tiny"),
+        (("--latents", "hallo"), "portraitanim weights pull hallo"),
+        (("--latents", "."), "holds no autoencoder"),
+        (("--syncnet",), "portraitanim weights pull syncnet-v2"),
+        (("--separate-vocals",), "portraitanim weights pull kim-vocal-2"),
+    ],
+)
+def test_missing_weights_are_named_before_any_video_is_read(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setenv("PORTRAITANIM_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    done = cli("prep", tmp_path, "-o", tmp_path / "d", "--audio-encoder", "whisper-tiny")
+    done = cli("prep", tmp_path, "-o", tmp_path / "d", *words)
     assert done.code == 4
-    assert "portraitanim weights pull whisper-tiny" in done.err
+    assert message in done.err
     assert not (tmp_path / "d").exists()

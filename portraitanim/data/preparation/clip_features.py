@@ -1,11 +1,11 @@
-"""What networks make of a written clip: states of audio encoders, and an identity embedding."""
+"""What networks make of a written clip: states of audio encoders, an identity embedding, latents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
+from portraitanim.data.latents import autoencoder_fingerprint, encode_clip
 from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO, sha256_of
 from portraitanim.data.preparation.motion_measures import yaws_degrees
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, read_json, write_json
@@ -27,6 +28,26 @@ if TYPE_CHECKING:
 IdentityEncoder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """uint8 picture ``(3, height, width)`` and its landmarks ``(478, 3)`` in pixels → embedding float32 ``(512,)``."""
 
+LATENTS = "latents.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LatentEncoder:
+    """An autoencoder whose latents are stored.
+
+    Attributes:
+        autoencoder: diffusers' ``AutoencoderKL``.
+        fingerprint: of its weights, see `portraitanim.data.latents`.
+    """
+
+    autoencoder: Any
+    fingerprint: str
+
+    @classmethod
+    def of(cls, autoencoder: Any) -> LatentEncoder:
+        """With the fingerprint, which reads all weights once."""
+        return cls(autoencoder=autoencoder, fingerprint=autoencoder_fingerprint(autoencoder))
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureNetworks:
@@ -35,15 +56,17 @@ class FeatureNetworks:
     Attributes:
         audio: audio encoders by name.
         identity: the identity encoder.
+        latents: the autoencoder.
     """
 
     audio: Mapping[str, AudioEncoder] = field(default_factory=dict)
     identity: IdentityEncoder | None = None
+    latents: LatentEncoder | None = None
 
     @property
     def are_none(self) -> bool:
         """Whether there is nothing to do."""
-        return not self.audio and self.identity is None
+        return not self.audio and self.identity is None and self.latents is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +76,13 @@ class ClipFeatures:
     Attributes:
         audio_states: names of the audio encoders whose states are there.
         has_identity: whether the face file holds an embedding.
+        latents_by: fingerprint of the autoencoder whose latents are there, or ``None``.
         sha256: file → hash of its bytes, for files that were written or written anew.
     """
 
     audio_states: tuple[str, ...] = ()
     has_identity: bool = False
+    latents_by: str | None = None
     sha256: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,7 +100,7 @@ def forget_features(state: PreparationState, clip_id: str) -> None:
 
 
 def add_features(state: PreparationState, outcome: ClipOutcome, networks: FeatureNetworks, fps: float) -> ClipFeatures:
-    """Write the features that a clip does not have yet.
+    """Write the features that a clip does not have yet; latents of another autoencoder are replaced.
 
     Args:
         state: of the dataset.
@@ -93,7 +118,8 @@ def add_features(state: PreparationState, outcome: ClipOutcome, networks: Featur
         name: encoder for name, encoder in networks.audio.items() if outcome.has_sound and name not in done.audio_states
     }
     wants_identity = networks.identity is not None and not done.has_identity
-    if not encoders and not wants_identity:
+    latents = networks.latents if networks.latents and networks.latents.fingerprint != done.latents_by else None
+    if not encoders and not wants_identity and latents is None:
         return done
     for name, encoder in encoders.items():
         path = folder / audio_file(name)
@@ -103,9 +129,13 @@ def add_features(state: PreparationState, outcome: ClipOutcome, networks: Featur
         assert networks.identity is not None
         _write_identity(folder / FACE, networks.identity, folder / VIDEO)
         sha256[FACE] = sha256_of(folder / FACE)
+    if latents is not None:
+        encode_clip(folder / VIDEO, folder / LATENTS, latents.autoencoder, latents.fingerprint)
+        sha256[LATENTS] = sha256_of(folder / LATENTS)
     features = ClipFeatures(
         audio_states=tuple(sorted({*done.audio_states, *encoders})),
         has_identity=done.has_identity or wants_identity,
+        latents_by=done.latents_by if latents is None else latents.fingerprint,
         sha256=sha256,
     )
     write_json(_path(state, outcome.clip_id), vars(features))

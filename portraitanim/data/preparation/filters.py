@@ -26,6 +26,7 @@ RULES: dict[str, str] = {
     "speech_fraction": "share of the sound in which somebody speaks",
     "sync_correlation": "correlation of mouth opening and speech level at the best offset",
     "sync_offset_frames": "smallest offset that is about as good, in frames, whatever its sign; needs 4 s",
+    "sync_confidence": "SyncNet's confidence (Sync-C), where its weights are installed; needs 2.6 s",
     "copy_distance": "one less the correlation of the mouth's motion with that of an earlier clip that looks alike",
 }
 """Score → what it measures. The limit of score X is the field min_X or max_X of `FilterConfig`."""

@@ -13,7 +13,8 @@ def held_out_identities(identities: Iterable[str], test_share: float, seed: int)
 
     Args:
         identities: all of them; repeats do not count.
-        test_share: share of identities, rounded, and at least one of two or more where the share is above 0.
+        test_share: share of identities, rounded, and at least one of two or more where the share is above 0; 1 holds
+            out all, and less leaves at least one.
         seed: another seed holds out others.
 
     Returns:
@@ -21,7 +22,7 @@ def held_out_identities(identities: Iterable[str], test_share: float, seed: int)
     """
     names = set(identities)
     count = round(test_share * len(names))
-    if test_share > 0 and len(names) > 1:
+    if 0 < test_share < 1 and len(names) > 1:
         count = min(max(count, 1), len(names) - 1)
     return set(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
 

@@ -12,7 +12,13 @@ from typing import Any
 
 from portraitanim.config.preparation import PreparationConfig, SplitConfig
 from portraitanim.config.schema import to_dict
-from portraitanim.data.preparation.clip_features import ClipFeatures, audio_file, identity_of, stored_features
+from portraitanim.data.preparation.clip_features import (
+    LATENTS,
+    ClipFeatures,
+    audio_file,
+    identity_of,
+    stored_features,
+)
 from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO
 from portraitanim.data.preparation.copies import Fingerprint, find_nearest
 from portraitanim.data.preparation.coverage import CoverageRow, ListedSource, coverage, fingerprint
@@ -197,6 +203,7 @@ def _record(outcome: ClipOutcome, features: ClipFeatures, identity: str, config:
         face=f"{folder}/{FACE}",
         audio=f"{folder}/{AUDIO}" if outcome.has_sound else None,
         audio_states={name: f"{folder}/{audio_file(name)}" for name in features.audio_states},
+        latents=None if features.latents_by is None else f"{folder}/{LATENTS}",
         num_frames=outcome.num_frames,
         fps=config.fps,
         size_px=config.crop.size_px,

@@ -15,6 +15,7 @@ from typing import Any
 from portraitanim.config.preparation import PreparationConfig
 from portraitanim.config.schema import to_dict
 from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features, forget_features
+from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.coverage import ListedSource
 from portraitanim.data.preparation.filters import judge
 from portraitanim.data.preparation.listing import DatasetSummary, list_dataset
@@ -47,6 +48,7 @@ def prepare(
     num_workers: int = 0,
     shard: Shard | None = None,
     networks: FeatureNetworks | None = None,
+    judges: ClipJudges | None = None,
     progress: ProgressReporter | None = None,
 ) -> DatasetSummary | None:
     """Prepare a dataset, or go on with one.
@@ -61,13 +63,14 @@ def prepare(
         num_workers: processes; 0 works in this one.
         shard: do this share only, and list nothing: `merge_shards` does, when all are done.
         networks: what to store with the clips besides landmarks and masks.
+        judges: what judges the clips besides the models that the package has; the same in every run.
         progress: told the sources and clips.
 
     Returns:
         What was listed; ``None`` for a shard.
 
     Raises:
-        InputError: no source is on disk, other settings than before, or another run is at work here.
+        InputError: no source is on disk, other settings or judges than before, or another run is at work here.
         MediaError: the disk is full.
     """
     if not any(source.video for source in sources):
@@ -78,12 +81,14 @@ def prepare(
     state, shard, progress = PreparationState(output), shard or Shard(), progress or SilentProgress()
     name = f"{shard.index}-of-{shard.count}"
     with only_run(state.folder / f"run-{name}.lock"):
+        judges = judges or ClipJudges()
+        judges.require_same(state)
         _check_settings(state, config)
         if shard.count == 1:
             state.clear_work()
         share = [source for source in sources if source.video is not None and shard.has(source.name)]
         scans = _scan_all(state, config, share, num_workers, progress)
-        outcomes = _make_all(state, config, share, scans, num_workers, progress)
+        outcomes = _make_all(state, config, share, scans, judges, num_workers, progress)
         _add_all_features(state, config, outcomes, networks or FeatureNetworks(), progress)
         listing = [ListedSource.of(source) for source in sources]
         if shard.count > 1:
@@ -185,13 +190,15 @@ def _make_all(
     config: PreparationConfig,
     sources: Sequence[SourceClip],
     scans: dict[str, SourceScan],
+    judges: ClipJudges,
     num_workers: int,
     progress: ProgressReporter,
 ) -> list[ClipOutcome]:
     outcomes, tasks = [], []
     for source in sources:
         for candidate in scans[source.name].candidates:
-            task = ClipTask(state=state, config=config, source=source, scan=scans[source.name], candidate=candidate)
+            scan = scans[source.name]
+            task = ClipTask(state=state, config=config, source=source, scan=scan, candidate=candidate, judges=judges)
             outcome = state.outcome(task.clip_id)
             if outcome is None or _passes_now(outcome, config):
                 forget_features(state, task.clip_id)
@@ -244,7 +251,7 @@ def _add_all_features(
     ]
     if networks.are_none or not kept:
         return
-    with progress.task("Encoding sound and identity", float(len(kept))) as shown:
+    with progress.task("Encoding clips", float(len(kept))) as shown:
         for outcome in kept:
             add_features(state, outcome, networks, config.fps)
             shown.advance()

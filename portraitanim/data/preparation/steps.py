@@ -9,31 +9,31 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import soundfile
 
+from portraitanim.audio.separation import VocalSeparator
 from portraitanim.config.preparation import PreparationConfig
 from portraitanim.data.preparation.clip_analysis import ClipMeasures, measure_clip, sound_of_frames
 from portraitanim.data.preparation.clip_crop import stable_crop
+from portraitanim.data.preparation.clip_judges import ClipJudges
+from portraitanim.data.preparation.clip_sync import sync_confidence
 from portraitanim.data.preparation.clip_writing import sha256_of, work_folder, write_clip
 from portraitanim.data.preparation.filters import judge
 from portraitanim.data.preparation.motion_measures import mouth_openings
 from portraitanim.data.preparation.scenes import Candidate, SceneCutter
+from portraitanim.data.preparation.source_reading import extract_sound, frames_of, voice_of
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.errors import MediaError, PortraitAnimError
 from portraitanim.face.landmarks import FaceMesh
-from portraitanim.media.audio import iter_audio, to_mono
 from portraitanim.media.files import whole_file
-from portraitanim.media.video import iter_video, probe_video
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class ClipTask:
     source: SourceClip
     scan: SourceScan
     candidate: Candidate
+    judges: ClipJudges = field(default_factory=ClipJudges)
 
     @property
     def clip_id(self) -> str:
@@ -113,13 +114,13 @@ def blank_outcome(task: ClipTask, error: str) -> ClipOutcome:
 
 def _scanned(task: ScanTask, video: Path, size_bytes: int) -> SourceScan:
     cutter = SceneCutter(task.config.fps, task.config.scenes)
-    for image in _frames(task.source, task.config.fps):
+    for image in frames_of(task.source, task.config.fps):
         cutter.add(image)
     return SourceScan(
         name=task.source.name,
         size_bytes=size_bytes,
         sha256=sha256_of(video),
-        has_sound=_extract_sound(task.source, task.state.sound(task.source.name)),
+        has_sound=extract_sound(task.source, task.state.sound(task.source.name)),
         candidates=tuple(cutter.candidates()),
     )
 
@@ -128,14 +129,17 @@ def _made(task: ClipTask) -> ClipOutcome:
     config, candidate, source = task.config, task.candidate, task.source
     samples = _sound(task) if task.scan.has_sound else None
     measures = measure_clip(
-        _frames(source, config.fps, candidate.start_frame, candidate.num_frames),
+        frames_of(source, config.fps, candidate.start_frame, candidate.num_frames),
         candidate.num_frames,
-        samples,
+        samples if task.judges.separator is None or samples is None else _voice(task, task.judges.separator),
         config.fps,
         _face_mesh(),
         face_share=_face_share(task),
     )
     scores = {**measures.scores, "content_change": round(candidate.content_change, 5)}
+    syncnet = task.judges.syncnet
+    if syncnet is not None and samples is not None and not judge(scores, config, has_sound=True):
+        scores |= _sync_scores(task, syncnet, measures, samples)
     outcome = ClipOutcome(
         clip_id=task.clip_id,
         source_name=source.name,
@@ -159,7 +163,7 @@ def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None,
     picture_hash = write_clip(
         folder,
         work_folder(task.state.folder),
-        _frames(task.source, config.fps, first, length),
+        frames_of(task.source, config.fps, first, length),
         track.points,
         None if samples is None else sound_of_frames(samples, track.start_frame, length, config.fps),
         crop=crop,
@@ -185,51 +189,13 @@ def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None,
     )
 
 
-def _frames(
-    source: SourceClip, fps: float, start_frame: int = 0, num_frames: int | None = None
-) -> Iterator[np.ndarray]:
-    """Frames of a source at the dataset's rate, cropped to its box."""
-    assert source.video is not None
-    length = None if source.end_seconds is None else source.end_seconds - source.start_seconds
-    if num_frames is not None:
-        length = num_frames / fps
-    start = source.start_seconds + start_frame / fps
-    frames = iter_video(source.video, fps, start_seconds=start, duration_seconds=length)
-    for frame in islice(frames, num_frames):
-        if source.box is None:
-            yield frame.image
-        else:
-            box = source.box.in_picture(*frame.image.shape[1:])
-            yield np.ascontiguousarray(frame.image[:, box.top : box.bottom, box.left : box.right])
-
-
-def _extract_sound(source: SourceClip, path: Path) -> bool:
-    """Keep a source's sound as mono FLAC at 16 kHz; false where there is none at these times."""
-    assert source.video is not None
-    if not probe_video(source.video).has_audio:
-        return False
-    length = None if source.end_seconds is None else source.end_seconds - source.start_seconds
-    chunks = iter_audio(source.video, SAMPLE_RATE_HZ, 10.0, start_seconds=source.start_seconds, duration_seconds=length)
-    first = next(_until_the_end(chunks, source), None)
-    if first is None:
-        return False
-    with (
-        whole_file(path) as partial,
-        soundfile.SoundFile(partial, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as file,
-    ):
-        file.write(to_mono(first).samples[0])
-        for chunk in chunks:
-            file.write(to_mono(chunk).samples[0])
-    return True
-
-
-def _until_the_end(chunks: Iterator, source: SourceClip) -> Iterator:
-    try:
-        yield next(chunks)
-    except MediaError as error:
-        if source.start_seconds == 0:
-            raise
-        logger.warning("%s", error)  # the sound ends before this clip begins
+def _sync_scores(task: ClipTask, syncnet: Path, measures: ClipMeasures, samples: np.ndarray) -> dict[str, float]:
+    """SyncNet's confidence, for clips that keep the other limits: it takes as long as all else together."""
+    track, fps = measures.track, task.config.fps
+    assert track is not None
+    sound = sound_of_frames(samples, track.start_frame, len(track), fps)
+    found = sync_confidence(syncnet, task.source, task.candidate.start_frame + track.start_frame, track, sound, fps)
+    return {} if found is None else {"sync_confidence": round(found, 5)}
 
 
 def _sound(task: ClipTask) -> np.ndarray:
@@ -243,6 +209,17 @@ def _sound(task: ClipTask) -> np.ndarray:
         file.seek(min(start, file.frames))
         samples = file.read(end - start, dtype="float32")
     return np.pad(samples, (0, end - start - len(samples)))
+
+
+def _voice(task: ClipTask, separator: Path) -> np.ndarray:
+    """The voice in a candidate's sound, as long as `_sound`."""
+    fps, candidate = task.config.fps, task.candidate
+    return voice_of(
+        task.source,
+        candidate.start_frame / fps,
+        round(candidate.num_frames * SAMPLE_RATE_HZ / fps),
+        _separator(separator),
+    )
 
 
 def _source_record(task: ClipTask, start_frame: int, num_frames: int) -> dict[str, object]:
@@ -278,6 +255,12 @@ def _save_thumb(task: ClipTask, measures: ClipMeasures) -> None:
 def _face_mesh() -> FaceMesh:
     """The models of this process; they remember nothing from picture to picture."""
     return FaceMesh(thorough=False)
+
+
+@lru_cache(maxsize=1)
+def _separator(folder: Path) -> VocalSeparator:
+    """Likewise."""
+    return VocalSeparator.load(folder)
 
 
 def _raise_if_of_the_disk(error: BaseException) -> None:

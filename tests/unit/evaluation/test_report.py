@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pytest
 
 from portraitanim.errors import InputError
 from portraitanim.evaluation.catalogue import METRICS, chosen_metrics
+from portraitanim.evaluation.clip_list import ClipList
 from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint
 from portraitanim.evaluation.report import (
     EvaluationReport,
     LeftOut,
     MetricValue,
     read_report,
+    read_reports,
     write_report,
 )
 from portraitanim.evaluation.tables import REFERENCE_ROW, build_table, render
@@ -181,3 +184,32 @@ def test_latex_escapes_and_csv_can_be_read_back() -> None:
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(InputError, match="markdown, latex, csv"):
         render(build_table([_report("a", {"ssim": 1.0})]), "html")
+
+
+def test_where_clips_come_from_is_told_and_does_not_forbid_to_compare(tmp_path: Path) -> None:
+    listed = ClipList(
+        dataset="hdtf",
+        test_share=0.1,
+        split_seed=0,
+        num_listed=43,
+        num_found=12,
+        num_used=11,
+        num_clips=30,
+        fingerprint="0123456789abcdef",
+    )
+    plain = _report("folders", {"ssim": 0.5})
+    ours = replace(plain, title="ours", fingerprint=replace(plain.fingerprint, clip_list=listed))
+    write_report(ours, tmp_path / "report.json")
+    assert read_report(tmp_path) == ours
+    table = build_table([ours, plain])
+    assert table.is_comparable
+    assert "hdtf: 43 listed, 12 found on disk, 11 used, which give 30 clips" in table.notes[-1]
+    assert "0123456789abcdef" in table.notes[-1]
+
+
+def test_a_file_may_hold_the_reports_of_a_sweep(tmp_path: Path) -> None:
+    reports = [_report("one", {"ssim": 0.5}), _report("two", {"ssim": 0.6})]
+    (tmp_path / "sweep.json").write_text(json.dumps([report.to_dict() for report in reports]))
+    assert read_reports(tmp_path / "sweep.json") == reports
+    with pytest.raises(InputError, match="holds 2 reports"):
+        read_report(tmp_path / "sweep.json")

@@ -13,8 +13,9 @@ from portraitanim.config.sweep import SweepConfig, load_sweep, sweep_names
 from portraitanim.data.records import write_manifest
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.evaluation.catalogue import chosen_metrics
+from portraitanim.evaluation.held_out import prepared_clips
 from portraitanim.evaluation.protocol import EvaluationProtocol
-from portraitanim.evaluation.reanimation import held_out_clips, reanimate
+from portraitanim.evaluation.reanimation import reanimate
 from portraitanim.evaluation.sweep import run_sweep
 from portraitanim.media.image import load_image
 from tests.small_dataset import write_dataset
@@ -66,12 +67,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_only_clips_of_the_test_split_are_taken(dataset: Path, tmp_path: Path) -> None:
-    (clip,) = held_out_clips(dataset)
+    (clip,) = prepared_clips(dataset).clips
     assert clip.name == "unseen"
     assert clip.video.is_file()
     write_manifest(tmp_path, [])
     with pytest.raises(InputError, match="no clips in its test split"):
-        held_out_clips(tmp_path)
+        prepared_clips(tmp_path)
 
 
 def test_a_sweep_animates_measures_and_draws(dataset: Path, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_sweep_animates_measures_and_draws(dataset: Path, tmp_path: Path) -> N
     def run():
         return run_sweep(
             config,
-            held_out_clips(dataset),
+            prepared_clips(dataset),
             tmp_path / "sweep",
             open_animator=open_weights,
             protocol=EvaluationProtocol(num_resamples=0),
@@ -121,7 +122,7 @@ def test_a_sweep_animates_measures_and_draws(dataset: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="other weights or options"):
         reanimate(
             open_weights(None, False),
-            held_out_clips(dataset),
+            prepared_clips(dataset).clips,
             tmp_path / "sweep" / "lip_weight=0.0" / "videos",
             AnimationOptions(seed=2),
         )

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from portraitanim.data.lip_sync import boxes_at
 from portraitanim.errors import FaceError, MediaError
 from portraitanim.evaluation.judges import Judges
 from portraitanim.evaluation.protocol import EvaluationProtocol
-from portraitanim.evaluation.sync_measurement import boxes_at, measure_sync
+from portraitanim.evaluation.sync_measurement import measure_sync
 from portraitanim.media.video_writer import VideoWriter
 from tests.examples import SPEECH
 from tests.unit.evaluation.made_up_faces import face

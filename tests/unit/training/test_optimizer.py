@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from portraitanim.config.recipes import load_recipe
 from portraitanim.config.training import EngineConfig
 from portraitanim.errors import ConfigError
-from portraitanim.training.optimizer import choose_trainable, learning_rate
+from portraitanim.training.optimizer import choose_trainable, learning_rate, make_optimizer
 from tests.small_networks import small_pipeline
 
 
@@ -34,6 +35,24 @@ def test_exclusion_wins() -> None:
 def test_pattern_without_a_parameter_is_an_error() -> None:
     with pytest.raises(ConfigError, match="motion_module2"):
         choose_trainable(small_pipeline("tiny").network, ["*", "!*motion_module2*"])
+
+
+@pytest.mark.parametrize(("name", "numbers_each"), [("adamw", 2.0), ("adafactor", 0.05), ("sgd", 0.0)])
+def test_optimizers_keep_as_much_as_the_config_says_and_descend(name: str, numbers_each: float) -> None:
+    torch.manual_seed(0)
+    layer, values = torch.nn.Linear(64, 64, bias=False), torch.randn(32, 64)
+    optimizer = make_optimizer(list(layer.parameters()), EngineConfig(optimizer=name, learning_rate=0.01))
+    losses = []
+    for _ in range(20):
+        loss = (layer(values) - values).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    state = optimizer.state_dict()["state"]
+    kept = sum(v.numel() for entries in state.values() for v in entries.values() if torch.is_tensor(v) and v.dim())
+    assert kept <= numbers_each * layer.weight.numel()
 
 
 def test_learning_rate_warms_up_and_falls() -> None:

@@ -56,8 +56,10 @@ def test_the_loss_falls(datasets: dict[str, Path], tmp_path: Path) -> None:
     assert sum(losses[-15:]) < 0.7 * sum(losses[:15])
 
 
-def test_two_and_two_steps_equal_four_bit_for_bit(datasets: dict[str, Path], tmp_path: Path) -> None:
-    recipe = small_recipe("tiny", datasets["tiny"], engine={"checkpoint_every_steps": 2, "keep_checkpoints": 2})
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
+def test_two_and_two_steps_equal_four_bit_for_bit(optimizer: str, datasets: dict[str, Path], tmp_path: Path) -> None:
+    engine = {"checkpoint_every_steps": 2, "keep_checkpoints": 2, "optimizer": optimizer}
+    recipe = small_recipe("tiny", datasets["tiny"], engine=engine)
     train(recipe, tmp_path / "whole", device="cpu")
     first, last = list_checkpoints(tmp_path / "whole")
     # A run that was killed after step 3: nothing but the checkpoint of step 2 is left.

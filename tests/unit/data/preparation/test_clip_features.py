@@ -12,7 +12,10 @@ from safetensors.numpy import load_file, save_file
 from portraitanim.audio.encoders import load_audio_encoder
 from portraitanim.audio.frame_windows import centred_windows
 from portraitanim.config.preparation import load_preparation
-from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features
+from portraitanim.config.training import ClipConfig
+from portraitanim.data.dataset import ClipDataset
+from portraitanim.data.latents import made_by
+from portraitanim.data.preparation.clip_features import FeatureNetworks, LatentEncoder, add_features
 from portraitanim.data.preparation.coverage import ListedSource
 from portraitanim.data.preparation.listing import list_dataset
 from portraitanim.data.preparation.scenes import Candidate
@@ -22,6 +25,7 @@ from portraitanim.errors import ShapeError
 from portraitanim.media.audio import save_audio
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
+from tests.small_networks import small_pipeline
 
 CONFIG = load_preparation(
     None, {"crop": {"size_px": 64}, "filters": {"min_copy_distance": 0.1}, "split": {"test_share": 0.5}}
@@ -113,6 +117,26 @@ def test_features_are_made_once_and_listed_with_their_hashes(tmp_path: Path) -> 
     assert record.audio_states == {"log-mel": "clips/a-0000/audio-log-mel.safetensors"}
     assert set(record.sha256) == set(record.files())
     assert record.sha256[record.face] != "old"  # the embedding was added to it
+
+
+def test_latents_are_made_once_for_an_autoencoder_and_train_reads_them(tmp_path: Path) -> None:
+    state, outcome = PreparationState(tmp_path), made_clip(tmp_path, "a", 200)
+    first, second = (LatentEncoder.of(small_pipeline("tiny", seed=seed).vae) for seed in (0, 1))
+    path = tmp_path / "clips" / "a-0000" / "latents.safetensors"
+    done = add_features(state, outcome, FeatureNetworks(latents=first), 25.0)
+    written = path.stat().st_mtime_ns
+    assert add_features(state, outcome, FeatureNetworks(latents=first), 25.0) == done
+    assert path.stat().st_mtime_ns == written
+    list_dataset(state, CONFIG, listing("a"))
+    (record,) = read_manifest(tmp_path)
+    assert record.latents == "clips/a-0000/latents.safetensors"
+    assert set(record.sha256) == set(record.files())
+    dataset = ClipDataset(ClipConfig(root=str(tmp_path), split=record.split, num_frames=4, num_motion_frames=2))
+    frames, motion, _ = dataset.latents(dataset.piece(0), first.fingerprint)
+    assert (len(frames), len(motion)) == (4, 2)
+    # Another autoencoder's replace them: a clip never has latents of one and the name of the other.
+    assert add_features(state, outcome, FeatureNetworks(latents=second), 25.0).latents_by == second.fingerprint
+    assert made_by(path) == second.fingerprint != first.fingerprint
 
 
 def test_embedding_joins_videos_of_one_person_and_splits_by_person(tmp_path: Path) -> None:

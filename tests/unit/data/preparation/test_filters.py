@@ -106,7 +106,7 @@ def test_limits_say_whether_they_are_minima() -> None:
         ({"filters": {"max_yaw": 3}}, "max_yaw_degrees"),
         ({"crop": {"size_px": 500}}, "multiple of 8"),
         ({"crop": {"face_share": 3.0}}, "face_share"),
-        ({"split": {"test_share": 1.0}}, "test_share"),
+        ({"split": {"test_share": 1.1}}, "test_share"),
         ({"filters": {"min_seconds": 60}}, "max_seconds"),
         ({"sound": "maybe"}, "required, optional"),
         ({"fps": 0}, "fps"),

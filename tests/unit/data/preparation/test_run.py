@@ -14,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from safetensors.torch import save_file as save_network
 
 from portraitanim.config.preparation import PreparationConfig, load_preparation
 from portraitanim.config.schema import to_dict
 from portraitanim.data.preparation import steps
+from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.listing import DatasetSummary, Reject, read_rejects
 from portraitanim.data.preparation.report import write_report
 from portraitanim.data.preparation.run import merge_shards, prepare, stored_config
@@ -31,6 +34,8 @@ from portraitanim.face.landmarks import FaceMesh
 from portraitanim.media.audio import load_audio
 from portraitanim.media.image import load_image
 from portraitanim.media.video import iter_video, probe_video
+from portraitanim.models.evaluators.syncnet import SyncNet
+from tests.onnx_packs import write_vocal_separator
 from tests.unit.data.preparation.made_videos import MEDIA, SPEAKER, make_bad_clips, needs_media, save, sound_of, talking
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -91,6 +96,55 @@ def unbroken(short_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert summary is not None
     assert (summary.num_candidates, summary.num_kept, summary.num_test_clips) == (6, 4, 2)
     return output
+
+
+# --- networks that judge ----------------------------------------------------------------------------------------
+
+
+@needs_media
+def test_syncnet_judges_clips_that_keep_the_other_limits_where_its_weights_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "syncnet"
+    weights.mkdir()
+    save_network(SyncNet().state_dict(), weights / "model.safetensors")
+    save(tmp_path / "raw" / "long.mp4", talking(SPEAKER, 125)[:72], sound_of(SPEAKER, 72))
+    save(tmp_path / "raw" / "short.mp4", talking(SPEAKER, 125)[72:122], sound_of(SPEAKER, 122)[72 * 640 :])
+    config = load_preparation(None, {**to_dict(SHORT), "scenes": {"max_seconds": 10.0}})
+    prepare(clips_of(tmp_path / "raw"), tmp_path / "d", config, judges=ClipJudges(syncnet=weights))
+    # Random weights see no agreement; a clip below 2.6 s is not asked.
+    (record,) = read_manifest(tmp_path / "d")
+    assert record.source["name"] == "short"
+    assert "sync_confidence" not in record.scores
+    (reject,) = read_rejects(tmp_path / "d")
+    assert reject.reason == "sync_confidence"
+    assert 0 < reject.scores["sync_confidence"] < 3
+    looser = load_preparation(None, to_dict(config), {"filters": {"min_sync_confidence": 0.0}})
+    prepare(clips_of(tmp_path / "raw"), tmp_path / "d", looser, judges=ClipJudges(syncnet=weights))
+    scores = {record.source["name"]: record.scores for record in read_manifest(tmp_path / "d")}
+    assert scores["long"]["sync_confidence"] == reject.scores["sync_confidence"]
+    with pytest.raises(InputError, match=r"begun with the network syncnet.*weights pull syncnet-v2"):
+        prepare(clips_of(tmp_path / "raw"), tmp_path / "d", config)
+
+
+@needs_media
+def test_speech_is_looked_for_in_the_voice_and_the_clip_keeps_its_sound(short_videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "separator").mkdir()
+    write_vocal_separator(tmp_path / "separator" / "Kim_Vocal_2.onnx", "nothing")
+    judges = ClipJudges(separator=tmp_path / "separator")
+    one = [clip for clip in clips_of(short_videos) if clip.name == "one"]
+    whole = load_preparation(None, to_dict(SHORT), {"filters": {"min_speech_fraction": 0.3}})
+    prepare(one, tmp_path / "voice", whole, judges=judges)
+    prepare(one, tmp_path / "all", whole)
+    # A separator that leaves nothing leaves no speech; without it there is some.
+    rejects = read_rejects(tmp_path / "voice")
+    assert rejects
+    assert all("speech_fraction" in reject.failed for reject in rejects)
+    assert all(record.scores["speech_fraction"] > 0.3 for record in read_manifest(tmp_path / "all"))
+    prepare(one, tmp_path / "voice", SHORT, judges=judges)
+    (kept, *_), (plain, *_) = read_manifest(tmp_path / "voice"), read_manifest(tmp_path / "all")
+    assert kept.sha256[kept.audio] == plain.sha256[plain.audio]
+    with pytest.raises(InputError, match=r"begun without the network separator.*Leave --separate-vocals out"):
+        prepare(one, tmp_path / "all", whole, judges=judges)
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+"""Write the tables of results in README.md from the JSON files beside this script.
+
+    portraitanim eval --dataset wild --root HELD_OUT --weights tiny --sweep tiny --json > examples/tiny_sweep.json
+    python examples/readme_tables.py            # or --check: say whether the README is up to date
+
+A table stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->``, where NAME is that of a sweep whose
+results are in ``NAME_sweep.json``. Without the file there is no table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from portraitanim.config.sweep import load_sweep
+from portraitanim.errors import InputError
+from portraitanim.evaluation.report import EvaluationReport, read_reports
+from portraitanim.evaluation.tables import build_table, render
+
+EXAMPLES = Path(__file__).resolve().parent
+README = EXAMPLES.parent / "README.md"
+
+_PLACE = re.compile(r"(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the README is old")
+    arguments = parser.parse_args()
+    before = README.read_text(encoding="utf-8")
+    after = with_tables(before, EXAMPLES)
+    if arguments.check:
+        print("up to date" if after == before else "README.md is not up to date: run python examples/readme_tables.py")
+        return int(after != before)
+    README.write_text(after, encoding="utf-8")
+    return 0
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """A text whose places of tables hold what the files of a folder say.
+
+    Raises:
+        InputError: the text has no such place, or a file is not of reports.
+    """
+    if not _PLACE.search(text):
+        raise InputError("There is no place for a table: expected <!-- results: NAME --> and <!-- end of results -->.")
+
+    def filled(place: re.Match[str]) -> str:
+        path = folder / f"{place['name']}_sweep.json"
+        table = table_of(place["name"], read_reports(path)) if path.is_file() else ""
+        return f"{place[1]}{table}{place[3]}"
+
+    return _PLACE.sub(filled, text)
+
+
+def table_of(sweep: str, reports: list[EvaluationReport]) -> str:
+    """Heading, table and notes of a sweep's reports, as Markdown."""
+    config = load_sweep(sweep)
+    lines = [f"### {config.title}", "", config.about, "", render(build_table(reports), "markdown").rstrip()]
+    lines += [f"- {note}" for note in dict.fromkeys(note for report in reports for note in report.notes)]
+    return "\n".join([*lines, "", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
