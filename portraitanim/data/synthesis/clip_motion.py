@@ -64,6 +64,37 @@ class MotionOdds:
     real: float = 0.22
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpokenMotion:
+    """Synthetic speech and its mouth.
+
+    Attributes:
+        speaker: who speaks.
+        sound: float32 ``(samples,)`` at 16 kHz, as long as the frames.
+        mouth: over time.
+        effort: see `visemes.loudness_effort`.
+    """
+
+    speaker: str
+    sound: np.ndarray
+    mouth: MouthTrack
+    effort: np.ndarray
+
+
+def draw_speech(source: SpeechSource, num_frames: int, rng: np.random.Generator, openness: float) -> SpokenMotion:
+    """Speech of so many frames in a varied room; ``openness`` is a factor on the openings of the mouth."""
+    seconds = num_frames / TRACK_FPS
+    spoken, speaker = source.draw(seconds, rng)
+    spoken = _placed(spoken, seconds, rng)
+    effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
+    return SpokenMotion(
+        speaker=speaker,
+        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+        mouth=mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * openness),
+        effort=effort,
+    )
+
+
 class MotionSource:
     """Draws the motion and sound of clips.
 
@@ -82,7 +113,7 @@ class MotionSource:
         drivers = [separate_motion(track.points) for track in tracks]
         self.basis = ExpressionBasis.fit(drivers)
         self._talkers = [
-            (track.name, replace(driver, neutral=self.basis.with_closed_lips(driver.neutral)), _in_time(track))
+            (track.name, replace(driver, neutral=self.basis.with_closed_lips(driver.neutral)), in_time(track))
             for track, driver in zip(tracks, drivers, strict=True)
             if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL
         ]
@@ -117,19 +148,15 @@ class MotionSource:
         )
 
     def _synthetic(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
-        seconds = num_frames / TRACK_FPS
-        spoken, speaker = self._speech.draw(seconds, rng)
-        spoken = _placed(spoken, seconds, rng)
-        effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
-        mouth = mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * rng.uniform(1.05, 1.4))
-        idle = idle_motion(num_frames, TRACK_FPS, effort, rng)
+        said = draw_speech(self._speech, num_frames, rng, rng.uniform(1.05, 1.4))
+        idle = idle_motion(num_frames, TRACK_FPS, said.effort, rng)
         return ClipMotion(
             kind="speech",
-            source=speaker,
-            shapes=self._face(mouth, idle),
+            source=said.speaker,
+            shapes=self._face(said.mouth, idle),
             neutral=self.basis.neutral,
-            poses=head_sway(num_frames, TRACK_FPS, effort, rng),
-            sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+            poses=head_sway(num_frames, TRACK_FPS, said.effort, rng),
+            sound=said.sound,
         )
 
     def _silent(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
@@ -185,7 +212,7 @@ def _placed(spoken: SpokenText, seconds: float, rng: np.random.Generator) -> Spo
     return SpokenText(samples=samples, sample_rate_hz=SOUND_RATE_HZ, phonemes=phonemes)
 
 
-def _in_time(track: TalkingTrack) -> np.ndarray:
+def in_time(track: TalkingTrack) -> np.ndarray:
     """The sound, shifted to where the mouth makes it."""
     late = round(MOUTH_LATE_FRAMES.get(track.name, 0.0) * SAMPLES_PER_FRAME)
     around = np.pad(track.sound, (max(late, 0), max(-late, 0)))
