@@ -230,6 +230,9 @@ class Preset:
     half (EchoMimic)."""
     landmark_parts: tuple[str, ...] = ()
     """The face parts whose drawing the weights have learned; none where the condition map is a face box."""
+    moves_portrait: bool = False
+    """The latents that the denoising UNet adds are those of the portrait where the landmarks say that it is, see
+    `portraitanim.face.portrait_flow`. For weights that were trained so."""
     idle_motion: bool = False
     """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing. For weights whose
     head would stay still without landmarks."""
@@ -292,6 +295,12 @@ def _check_preset(preset: Preset) -> None:
         "landmark_parts",
         "given exactly when condition_map is 'landmarks'",
         preset.landmark_parts,
+    )
+    _require(
+        not preset.moves_portrait or (preset.condition_map == "landmarks" and unet.reference_latent_channels > 0),
+        "moves_portrait",
+        "off where condition_map is not 'landmarks' or denoising_unet.reference_latent_channels is 0",
+        preset.moves_portrait,
     )
     _require(
         preset.sampling.num_frames_per_clip + preset.sampling.num_motion_frames <= unet.max_motion_positions,

@@ -215,7 +215,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             self.network,
             options,
             conditioning,
-            self._encode(conditioning.reference_image),
+            self._encode,
             generator,
             None if latents is None else latents.to(device, dtype),
         )

@@ -42,6 +42,7 @@ class SamplingRun:
         reference: the portraits' features, projected.
         generator: source of the noise.
         latents: noise that was given, ``(portraits, frames, channels, height, width)``, or ``None``.
+        encode: pictures ``(n, 3, height, width)`` in [-1, 1] → scaled latents.
     """
 
     network: PortraitNetwork
@@ -54,6 +55,7 @@ class SamplingRun:
     reference: ReferenceFeatures
     generator: Generators
     latents: Tensor | None
+    encode: Callable[[Tensor], Tensor]
 
     @classmethod
     def start(
@@ -61,11 +63,12 @@ class SamplingRun:
         network: PortraitNetwork,
         sampling: SamplingConfig,
         conditioning: Conditioning,
-        portrait_latents: Tensor,
+        encode: Callable[[Tensor], Tensor],
         generator: Generators,
         latents: Tensor | None,
     ) -> SamplingRun:
         """Read the portraits, once for the whole video."""
+        portrait_latents = encode(conditioning.reference_image)
         guidance = Guidance.from_scales(
             sampling.guidance_scale,
             sampling.image_guidance_scale,
@@ -93,6 +96,7 @@ class SamplingRun:
             reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
+            encode=encode,
         )
 
     def initial_latents(self, first_frame: int, num_frames: int) -> Tensor:
@@ -132,6 +136,7 @@ class SamplingRun:
         tokens: list[Tensor] = []
         conditions: list[Tensor] = []
         masks: list[RegionMasks] = []
+        moved: list[Tensor] = []
         for start in range(0, len(frames), _MAX_FRAMES_READ_AT_ONCE):
             piece = self.conditioning.window(frames[start : start + _MAX_FRAMES_READ_AT_ONCE])
             tokens.append(network.audio_tokens(piece.audio_windows))
@@ -139,6 +144,9 @@ class SamplingRun:
                 conditions.append(network.condition_encoder(piece.condition_map))
             if piece.region_masks is not None:
                 masks.append(piece.region_masks)
+            if piece.moved_portrait is not None:
+                pictures = piece.moved_portrait
+                moved.append(self.encode(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]))
         return network.prepare(
             BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
@@ -147,6 +155,7 @@ class SamplingRun:
             motion=motion,
             masks=RegionMasks.joined(masks) if masks else None,
             weights=piece.region_weights,
+            moved_latents=torch.cat(moved, dim=1) if moved else None,
         )
 
     def window_contexts(self) -> Callable[[Sequence[int]], UNetContext]:

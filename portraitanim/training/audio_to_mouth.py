@@ -1,8 +1,9 @@
 """Trains a preset's audio projection to say how the mouth moves, before any picture is made.
 
 The audio tokens of a small network that hears mel bands have to become speech sounds first, and the loss of pictures
-teaches that slowly: it passes through the whole denoising UNet, and each sample costs a picture. The mouth's own measures
-teach it in minutes, from sound alone. What Hallo and EchoMimic take from wav2vec2 and Whisper, `tiny` gets here.
+teaches that slowly: it passes through the whole denoising UNet, and each sample costs a picture. The mouth's own
+measures teach it in minutes, from sound alone. What Hallo and EchoMimic take from wav2vec2 and Whisper, `tiny` gets
+here.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class AudioToMouthTask:
 
 
 def change_spectrum(states: Tensor, config: SpectrumChangeConfig, generator: torch.Generator) -> Tensor:
-    """Another microphone, level and room for log-mel states ``(frames, 4, bands)``: gain, tilt, a noise floor, a gap."""
+    """Another microphone and room for log-mel states ``(frames, 4, bands)``: gain, tilt, a noise floor, a gap."""
     bands = states.shape[-1]
 
     def uniform() -> float:
