@@ -14,7 +14,7 @@ from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_
 from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
 from portraitanim.data.synthesis.speech_source import SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
-from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
+from portraitanim.data.synthesis.talking_tracks import HELD_OUT_VOICES, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
 from portraitanim.errors import InputError
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
@@ -28,9 +28,6 @@ MOUTH_LATE_FRAMES = {"liveportrait_d10": 3.0, "liveportrait_d11": 2.5, "liveport
 Found with a predictor of lip opening trained on synthetic speech alone. Its correlation with the true opening peaks at
 these lags: 0.51 for d10 (0.28 at none), 0.23 for d11 (0.03), 0.55 for d20 (0.14), and at none with 0.33 for d6.
 """
-
-RARELY_USED = {"liveportrait_d6": 0.4}
-"""Weight of videos that mostly pull faces."""
 
 SAMPLES_PER_FRAME = round(SOUND_RATE_HZ / TRACK_FPS)
 
@@ -115,7 +112,7 @@ class MotionSource:
         self._talkers = [
             (track.name, replace(driver, neutral=self.basis.with_closed_lips(driver.neutral)), in_time(track))
             for track, driver in zip(tracks, drivers, strict=True)
-            if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL
+            if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL and track.name not in HELD_OUT_VOICES
         ]
         self._speech = SpeechSource()
 
@@ -130,7 +127,7 @@ class MotionSource:
         return make(num_frames, rng)
 
     def _real(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
-        shares = np.array([len(motion.shapes) * RARELY_USED.get(name, 1.0) for name, motion, _ in self._talkers])
+        shares = np.array([len(motion.shapes) for _, motion, _ in self._talkers], np.float64)
         name, motion, sound = self._talkers[rng.choice(len(shares), p=shares / shares.sum())]
         slower = float(rng.uniform(0.88, 1.15))
         needed = min(len(motion.shapes) - 1.0, num_frames / slower)
