@@ -51,9 +51,7 @@ _NECK_REACH = 0.3
 the head's motion fades to nothing: shoulders and background stay."""
 
 
-def moved_portraits(
-    image: np.ndarray, portrait: np.ndarray, points: np.ndarray, parts: Collection[str]
-) -> np.ndarray:
+def moved_portraits(image: np.ndarray, portrait: np.ndarray, points: np.ndarray, parts: Collection[str]) -> np.ndarray:
     """The portrait where the shown landmarks of some frames say that it is.
 
     Args:
