@@ -161,6 +161,9 @@ class SamplingConfig:
     num_overlap_frames: int = 0
     window_shift_per_step: int = 0
     noise_clamp: float | None = None
+    noise_scale: float = 1.0
+    """Standard deviation of the noise, in training as at inference: less is removed in fewer steps, and leaves less
+    variety."""
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -173,6 +176,7 @@ class SamplingConfig:
             scale = getattr(self, name)
             _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
         _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
+        _require(0 <= self.noise_scale <= 1, "sampling.noise_scale", "from 0 to 1", self.noise_scale)
         _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
         _require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,

@@ -122,7 +122,8 @@ class SamplingRun:
                 dtype=self.portrait_latents.dtype,
             ).transpose(1, 2)
         clamp = self.sampling.noise_clamp
-        return noise if clamp is None else noise.clamp(-clamp, clamp)
+        noise = noise if clamp is None else noise.clamp(-clamp, clamp)
+        return noise if self.sampling.noise_scale == 1 else noise * self.sampling.noise_scale
 
     def motion_features(self, latents: Tensor) -> dict[str, Tensor]:
         """Features of the frames before a clip ``(portraits, motion frames, channels, height, width)``."""

@@ -138,6 +138,7 @@ class PortraitTask:
         noise = torch.randn(num_frames, channels, *size, generator=generator)
         # The mean of each channel is shifted for the clip as a whole, so that it can be learned (noise offset).
         noise = noise + objective.noise_offset * torch.randn(1, channels, 1, 1, generator=generator)
+        noise = noise * self.preset.sampling.noise_scale
         count = objective.spatial_frames or num_frames
         frames = torch.randperm(num_frames, generator=generator)[:count]
         return {"timesteps": torch.tensor(timestep), "noise": noise, "spatial_frames": frames}
