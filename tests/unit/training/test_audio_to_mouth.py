@@ -18,7 +18,7 @@ from portraitanim.errors import ConfigError, InputError
 from portraitanim.models.embedders import AudioProjection
 from portraitanim.training.audio_to_mouth import AudioToMouthTask, change_spectrum, train_audio
 from portraitanim.training.trainer import make_task, train
-from tests.small_networks import small_preset
+from tests.small_networks import IMAGE_SIZE, small_preset
 from tests.unit.training.recipes import small_dataset, small_recipe
 
 SMALL = {"network": {"audio_projection": {"hidden_dim": 32, "num_tokens": 2, "token_dim": 16}}}
@@ -148,12 +148,13 @@ def test_pictures_learn_with_the_projection_that_listens(tmp_path: Path) -> None
 def test_parameters_named_fresh_begin_anew(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", "tiny")
     first = train(small_recipe("tiny", data), tmp_path / "run", device="cpu")
-    begun = make_task(small_recipe("tiny", data), small_preset("tiny")).network
+    preset = small_preset("tiny", size_px=IMAGE_SIZE)
+    begun = make_task(small_recipe("tiny", data), preset).network
     config = small_recipe("tiny", data, start=str(first.weights), fresh=["denoising_unet*audio_modules*attn_lip*"])
-    network = make_task(config, small_preset("tiny")).network
-    trained = make_task(small_recipe("tiny", data, start=str(first.weights)), small_preset("tiny")).network
+    network = make_task(config, preset).network
+    trained = make_task(small_recipe("tiny", data, start=str(first.weights)), preset).network
     for name, value in network.named_parameters():
         expected = begun if "audio_modules" in name and "attn_lip" in name else trained
         assert torch.equal(value, expected.get_parameter(name)), name
     with pytest.raises(ConfigError, match="matches no parameter"):
-        make_task(small_recipe("tiny", data, start=str(first.weights), fresh=["nothing*"]), small_preset("tiny"))
+        make_task(small_recipe("tiny", data, start=str(first.weights), fresh=["nothing*"]), preset)
