@@ -175,6 +175,8 @@ class PortraitConditioning:
         identity_embedding: raw ArcFace vectors ``(batch, 512)``, or ``None`` where the network reads none.
         region_masks: where audio acts, or ``None`` for networks without regional audio attention.
         region_weights: how strongly it acts there.
+        moved_portrait: the portrait where the landmarks of each frame say that it is, ``(batch, frames, 3, height,
+            width)`` in [-1, 1], or ``None``, see `portraitanim.face.portrait_flow`.
     """
 
     reference_image: torch.Tensor
@@ -183,6 +185,7 @@ class PortraitConditioning:
     identity_embedding: torch.Tensor | None = None
     region_masks: RegionMasks | None = None
     region_weights: RegionWeights = field(default_factory=RegionWeights)
+    moved_portrait: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.reference_image.ndim != 4:
@@ -224,6 +227,7 @@ class PortraitConditioning:
             self,
             audio_windows=self.audio_windows[:, list(frames)],
             condition_map=condition_map,
+            moved_portrait=None if self.moved_portrait is None else _take_frames(self.moved_portrait, frames),
             region_masks=None if self.region_masks is None else self.region_masks.window(frames),
         )
 
@@ -237,6 +241,7 @@ class PortraitConditioning:
                 "condition_map",
                 "identity_embedding",
                 "region_masks",
+                "moved_portrait",
             )
         }
         return replace(self, **moved)

@@ -11,7 +11,7 @@ import typer
 from portraitanim.cli.console import console
 from portraitanim.config.presets import parse_assignment
 from portraitanim.config.recipes import STAGES, load_recipe
-from portraitanim.config.training import AutoencoderTrainingConfig
+from portraitanim.config.training import AudioTrainingConfig, AutoencoderTrainingConfig
 from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
@@ -24,7 +24,11 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: checkpoints, log and weights.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Prepared dataset, or folder of pictures for the autoencoder.", show_default=False),
+        typer.Option(
+            "--data",
+            help="Prepared dataset; for the autoencoder a folder of pictures, for stage audio one of speech.",
+            show_default=False,
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -41,8 +45,8 @@ def train(
     """
     overrides: dict = {}
     if data is not None:
-        autoencoder = stage.value == "autoencoder"
-        overrides = {"pictures": [str(data)]} if autoencoder else {"data": {"root": str(data)}}
+        own: dict[str, dict] = {"autoencoder": {"pictures": [str(data)]}, "audio": {"speech": str(data)}}
+        overrides = own.get(stage.value, {"data": {"root": str(data)}})
     for text in assignments or []:
         overrides = merge(overrides, parse_assignment(text))
     resolved = load_recipe(config, stage.value, overrides)
@@ -55,6 +59,10 @@ def train(
         from portraitanim.training.autoencoder import train_autoencoder
 
         result = train_autoencoder(resolved, output, resume, console.progress(), chosen)
+    elif isinstance(resolved, AudioTrainingConfig):
+        from portraitanim.training.audio_to_mouth import train_audio
+
+        result = train_audio(resolved, output, resume, console.progress(), chosen)
     else:
         from portraitanim.training.trainer import train as train_networks
 

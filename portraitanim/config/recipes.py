@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from portraitanim.config.schema import from_dict
-from portraitanim.config.training import AutoencoderTrainingConfig, TrainingConfig
+from portraitanim.config.training import AudioTrainingConfig, AutoencoderTrainingConfig, TrainingConfig
 from portraitanim.config.yaml_files import YamlFolder, merge
 from portraitanim.errors import ConfigError
 
-STAGES = ("1", "2", "finetune", "autoencoder")
+STAGES = ("1", "2", "finetune", "autoencoder", "audio")
 """The stages that a recipe may describe."""
 
 _FILES = YamlFolder("recipes", "recipe")
-_SHARED_WITH_AUTOENCODER = ("preset", "overrides")
+_WITHOUT_CLIPS = {"autoencoder": AutoencoderTrainingConfig, "audio": AudioTrainingConfig}
+"""Stages that train one component, on data of their own."""
+_SHARED_WITH_THEM = ("preset", "overrides")
 
 
 def recipe_names() -> list[str]:
@@ -21,7 +23,10 @@ def recipe_names() -> list[str]:
     return _FILES.names()
 
 
-def load_recipe(name: str, stage: str, *overrides: dict[str, Any]) -> TrainingConfig | AutoencoderTrainingConfig:
+AnyTrainingConfig = TrainingConfig | AutoencoderTrainingConfig | AudioTrainingConfig
+
+
+def load_recipe(name: str, stage: str, *overrides: dict[str, Any]) -> AnyTrainingConfig:
     """Resolve one stage of a recipe.
 
     Args:
@@ -37,8 +42,8 @@ def load_recipe(name: str, stage: str, *overrides: dict[str, Any]) -> TrainingCo
     if not isinstance(stages, dict) or stage not in stages:
         known = ", ".join(map(str, stages)) or "none"
         raise ConfigError(f"{name} has no stage {stage!r}. Its stages: {known}.")
-    if stage == "autoencoder":
-        values = {key: value for key, value in values.items() if key in _SHARED_WITH_AUTOENCODER}
+    if stage in _WITHOUT_CLIPS:
+        values = {key: value for key, value in values.items() if key in _SHARED_WITH_THEM}
     for override in (stages[stage] or {}, *overrides):
         values = merge(values, override)
-    return from_dict(AutoencoderTrainingConfig if stage == "autoencoder" else TrainingConfig, values)
+    return from_dict(_WITHOUT_CLIPS.get(stage, TrainingConfig), values)

@@ -167,10 +167,11 @@ class SamplingConfig:
     window_shift_per_step: int = 0
     noise_clamp: float | None = None
     deep_every_steps: int = 1
-    """The deep stages of the denoising network are computed in every Nth step; between, their last output is read
-    again (DeepCache, arXiv 2312.00858)."""
+    """The denoising network's deep stages are computed in every Nth step only (DeepCache, arXiv 2312.00858)."""
     decoder: Literal["full", "small"] = "full"
     """``small`` decodes with a TAESD-compatible autoencoder instead of the weights' own."""
+    noise_scale: float = 1.0
+    """Standard deviation of the noise, in training as at inference: less of it needs fewer steps."""
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -184,6 +185,7 @@ class SamplingConfig:
             _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
         _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
         _require(1 <= self.deep_every_steps <= 100, "sampling.deep_every_steps", "from 1 to 100", self.deep_every_steps)
+        _require(0 <= self.noise_scale <= 1, "sampling.noise_scale", "from 0 to 1", self.noise_scale)
         _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
         _require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,
@@ -241,6 +243,8 @@ class Preset:
     half (EchoMimic)."""
     landmark_parts: tuple[str, ...] = ()
     """The face parts whose drawing the weights have learned; none where the condition map is a face box."""
+    moves_portrait: bool = False
+    """The denoising UNet adds the latents of the portrait where the landmarks say that it is, see `portrait_flow`."""
     idle_motion: bool = False
     """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing. For weights whose
     head would stay still without landmarks."""
@@ -303,6 +307,12 @@ def _check_preset(preset: Preset) -> None:
         "landmark_parts",
         "given exactly when condition_map is 'landmarks'",
         preset.landmark_parts,
+    )
+    _require(
+        not preset.moves_portrait or (preset.condition_map == "landmarks" and unet.reference_latent_channels > 0),
+        "moves_portrait",
+        "off where condition_map is not 'landmarks' or denoising_unet.reference_latent_channels is 0",
+        preset.moves_portrait,
     )
     _require(
         preset.sampling.num_frames_per_clip + preset.sampling.num_motion_frames <= unet.max_motion_positions,

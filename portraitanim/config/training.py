@@ -93,6 +93,35 @@ class AutoencoderTrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpectrumChangeConfig:
+    """How log-mel states are changed, in their own unit (1 is 40 dB).
+
+    ``gain`` is the largest shift of the level, ``tilt`` the deviation of a smooth curve over the bands, ``floor`` the
+    highest noise floor above silence, ``gap`` the probability that some neighbouring bands are missing.
+    """
+
+    gain: float = 0.3
+    tilt: float = 0.08
+    floor: float = 0.35
+    gap: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTrainingConfig:
+    """Training of a preset's audio projection on sound and mouth motion, without pictures.
+
+    ``speech`` is a folder of `portraitanim.data.speech_motion`, ``start`` an audio projection to go on from.
+    """
+
+    preset: str = "tiny"
+    overrides: dict = field(default_factory=dict)
+    start: str | None = None
+    speech: str = ""
+    changes: SpectrumChangeConfig = field(default_factory=SpectrumChangeConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipConfig:
     """Which pieces of the dataset's clips are read.
 
@@ -241,14 +270,17 @@ class TrainingConfig:
     """Training of a preset's networks on prepared clips.
 
     ``trainable`` holds patterns of parameter names of `PortraitNetwork`, as in a shell: a parameter learns if a
-    pattern matches it and none that begins with ``!`` does. ``start`` and ``autoencoder`` are folders of weights: a
-    pipeline to go on from, and an autoencoder to use instead of the pipeline's.
+    pattern matches it and none that begins with ``!`` does. ``start``, ``autoencoder`` and ``audio_projection`` are
+    folders of weights: a pipeline to go on from, and components to use instead of the pipeline's. ``fresh`` holds
+    patterns of the parameters that begin anew, whatever ``start`` has for them.
     """
 
     preset: str = "tiny"
     overrides: dict = field(default_factory=dict)
     start: str | None = None
     autoencoder: str | None = None
+    audio_projection: str | None = None
+    fresh: tuple[str, ...] = ()
     trainable: tuple[str, ...] = ("*",)
     data: ClipConfig = field(default_factory=ClipConfig)
     drops: DropConfig = field(default_factory=DropConfig)

@@ -145,8 +145,11 @@ class ClipDataset:
     def pictures(self, piece: ClipPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pictures of the frames, the motion frames and the reference frame, uint8 ``(n, 3, height, width)``."""
         run = self._frames(piece.record, piece.motion_frames.start, piece.num_motion_frames + piece.num_frames)
-        reference = self._frames(piece.record, piece.reference_frame, 1)[0]
-        return run[piece.num_motion_frames :], run[: piece.num_motion_frames], reference
+        return run[piece.num_motion_frames :], run[: piece.num_motion_frames], self.reference_picture(piece)
+
+    def reference_picture(self, piece: ClipPiece) -> np.ndarray:
+        """The reference frame, uint8 ``(3, height, width)``."""
+        return self._frames(piece.record, piece.reference_frame, 1)[0]
 
     def _frames(self, record: ClipRecord, first: int, count: int) -> np.ndarray:
         images: list[np.ndarray] = []

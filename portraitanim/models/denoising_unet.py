@@ -145,13 +145,18 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
         }
 
     @apply_forward_hook
-    def project_latents(self, latents: Tensor) -> Tensor | None:
-        """What the portrait's latents ``(rows, channels, height, width)`` add after the first convolution.
+    def project_latents(self, latents: Tensor) -> Tensor:
+        """What the portrait's latents ``(rows, frames, channels, height, width)`` add after the first convolution.
 
         Returns:
-            ``(rows, 1, width of the first level, height, width)``, for all frames; ``None`` where they add nothing.
+            ``(rows, frames, width of the first level, height, width)``.
+
+        Raises:
+            ShapeError: this network adds none.
         """
-        return None if self.conv_reference is None else self.conv_reference(latents.to(self.dtype))[:, None]
+        if self.conv_reference is None:
+            raise ShapeError("This network adds no portrait latents: its reference_latent_channels are 0.")
+        return self.conv_reference(latents.flatten(0, 1).to(self.dtype)).unflatten(0, latents.shape[:2])
 
     @apply_forward_hook
     def project_cross(self, tokens: Tensor) -> dict[str, KeysValues]:

@@ -28,13 +28,13 @@ class ReferenceFeatures:
             reference is dropped.
         cross: layer name → projected identity tokens of the rows of a batch (null tokens for the unconditional
             items), or empty where the second attention does not read the identity.
-        added: what the portrait's latents add after the first convolution, ``(rows, 1, channels, height, width)``, or
-            ``None`` where they add nothing.
+        latents: the portraits' latents ``(portraits, channels, height, width)`` for networks that add them after the
+            first convolution, or ``None``.
     """
 
     keys_values: Mapping[str, KeysValues] = field(default_factory=dict)
     cross: Mapping[str, KeysValues] = field(default_factory=dict)
-    added: Tensor | None = None
+    latents: Tensor | None = None
 
 
 class PortraitNetwork(nn.Module):
@@ -143,6 +143,7 @@ class PortraitNetwork(nn.Module):
         masks: RegionMasks | None = None,
         weights: RegionWeights | None = None,
         num_without_reference: int | None = None,
+        moved_latents: Tensor | None = None,
     ) -> UNetContext:
         """Project the conditions of one clip, so that the steps only read them.
 
@@ -155,6 +156,8 @@ class PortraitNetwork(nn.Module):
             masks: region masks of the portraits (or one for all).
             weights: region weights.
             num_without_reference: leading items that see no portrait; ``None``: as the layout says.
+            moved_latents: latents of the portraits where the landmarks say that they are, ``(portraits, frames,
+                channels, height, width)``; they stand in for those of ``reference`` where the network adds latents.
 
         Returns:
             The context of `denoise`.
@@ -163,8 +166,9 @@ class PortraitNetwork(nn.Module):
         frames = audio_tokens.shape[1]
         unet = self.denoising_unet
         cross_is_audio = unet.config.cross_attention_source == "audio"
-        if reference.added is not None:
-            condition = reference.added if condition is None else condition + reference.added
+        if reference.latents is not None:
+            added = unet.project_latents(reference.latents[:, None] if moved_latents is None else moved_latents)
+            condition = added if condition is None else condition + added
         if condition is not None:
             condition = _items(condition, layout.num_items - alone)
         return UNetContext(
@@ -193,11 +197,12 @@ class PortraitNetwork(nn.Module):
             latents: the portraits' latents, ``(portraits, channels, height, width)``; ``None`` drops them.
         """
         unet = self.denoising_unet
+        adds_latents = unet.config.reference_latent_channels > 0
         reads_identity = unet.config.cross_attention_source == "identity" and identity_tokens is not None
         return ReferenceFeatures(
             keys_values=unet.project_reference(features) if features else {},
             cross=unet.project_cross(identity_tokens) if reads_identity else {},
-            added=None if latents is None else unet.project_latents(latents),
+            latents=latents if adds_latents else None,
         )
 
     def denoise(
@@ -220,6 +225,7 @@ class PortraitNetwork(nn.Module):
         weights: RegionWeights | None = None,
         num_without_reference: int = 0,
         with_audio: Tensor | None = None,
+        moved_latents: Tensor | None = None,
     ) -> Tensor:
         """Predict the velocity of training clips.
 
@@ -236,6 +242,7 @@ class PortraitNetwork(nn.Module):
             num_without_reference: so many leading items see no portrait: no features, null identity, no condition
                 map, as the unconditional branch of guidance.
             with_audio: ``(batch,)`` of 1, and 0 where the audio tokens are zeros, as in the branches without audio.
+            moved_latents: ``(batch, frames, channels, height, width)``, see `prepare`.
 
         Returns:
             As ``noisy_latents``.
@@ -268,6 +275,7 @@ class PortraitNetwork(nn.Module):
             masks=masks,
             weights=weights,
             num_without_reference=alone,
+            moved_latents=None if moved_latents is None else moved_latents[alone:],
         )
         return self.denoise(noisy_latents, timesteps, context)
 

@@ -11,6 +11,7 @@ import torch
 
 from portraitanim.config.schema import Preset
 from portraitanim.face.drawing import draw_landmarks
+from portraitanim.face.portrait_flow import moved_portraits
 from portraitanim.face.regions import mask_pyramid
 from portraitanim.pipelines.driving import no_sound_windows
 from portraitanim.pipelines.portrait import Portrait
@@ -70,6 +71,8 @@ class AnimationConditioning:
         motion: driving landmarks, or ``None``.
         parts: face parts that are drawn.
         draws_landmarks: whether the condition map is a drawing; black where nothing drives.
+        landmarks: of the portrait, ``(478, 3)`` in its pixels, for networks that see it where the driving landmarks say
+            that it is.
         device: where windows are made.
         dtype: their number format.
     """
@@ -85,6 +88,7 @@ class AnimationConditioning:
     motion: Motion | None
     parts: tuple[str, ...]
     draws_landmarks: bool
+    landmarks: np.ndarray | None = None
     device: torch.device | None = None
     dtype: torch.dtype | None = field(default=None)
 
@@ -128,6 +132,7 @@ class AnimationConditioning:
             identity_embedding=self.identity_embedding,
             region_masks=self.region_masks,
             region_weights=self.region_weights,
+            moved_portrait=self.moved_portrait(frames),
         )
         return made.to(self.device, self.dtype)
 
@@ -142,6 +147,14 @@ class AnimationConditioning:
         points = self.motion.landmarks(frames)
         drawings = np.stack([draw_landmarks(face, size, size, self.parts) for face in points])
         return torch.from_numpy(drawings)[None].float() / 255
+
+    def moved_portrait(self, frames: Sequence[int]) -> torch.Tensor | None:
+        """See `PortraitConditioning`; ``None`` where the networks see the portrait in its own place."""
+        if self.landmarks is None or self.motion is None:
+            return None
+        image = ((self.reference_image[0].float() + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        moved = moved_portraits(image, self.landmarks, self.motion.landmarks(frames), self.parts)
+        return torch.from_numpy(moved)[None].float() / 127.5 - 1
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> AnimationConditioning:
         """The same conditions, whose windows are made elsewhere or in another number format."""
@@ -193,6 +206,7 @@ def make_conditioning(
         motion=motion,
         parts=parts,
         draws_landmarks=preset.condition_map == "landmarks",
+        landmarks=portrait.landmarks if preset.moves_portrait else None,
     )
 
 

@@ -213,12 +213,11 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         execution = self._execution(execution, device)
         conditioning = conditioning.to(device, dtype)
         memory = memory or PortraitMemory(None)
-        pixels = conditioning.reference_image
         run = SamplingRun.start(
             self.network,
             options,
             conditioning,
-            memory.remembered("latents", (pixels,), lambda: {"latents": self._encode(pixels)})["latents"].to(pixels),
+            self._encode,
             generator,
             None if latents is None else latents.to(device, dtype),
             execution,

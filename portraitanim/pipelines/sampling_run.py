@@ -49,6 +49,7 @@ class SamplingRun:
         reference: the portraits' features, projected.
         generator: source of the noise.
         latents: noise that was given, ``(portraits, frames, channels, height, width)``, or ``None``.
+        encode: pictures ``(n, 3, height, width)`` in [-1, 1] → scaled latents.
         execution: how much is computed at once.
         decoder: autoencoder that makes pictures.
     """
@@ -63,6 +64,7 @@ class SamplingRun:
     reference: ReferenceFeatures
     generator: Generators
     latents: Tensor | None
+    encode: Callable[[Tensor], Tensor]
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     decoder: Any = None
     _stopped: Event = field(default_factory=Event)
@@ -73,7 +75,7 @@ class SamplingRun:
         network: PortraitNetwork,
         sampling: SamplingConfig,
         conditioning: Conditioning,
-        portrait_latents: Tensor,
+        encode: Callable[[Tensor], Tensor],
         generator: Generators,
         latents: Tensor | None,
         execution: ExecutionConfig,
@@ -81,6 +83,9 @@ class SamplingRun:
         memory: PortraitMemory,
     ) -> SamplingRun:
         """Read the portraits, once for the whole video."""
+        pixels = conditioning.reference_image
+        portrait_latents = memory.remembered("latents", (pixels,), lambda: {"latents": encode(pixels)})["latents"]
+        portrait_latents = portrait_latents.to(pixels)
         guidance = Guidance.from_scales(
             sampling.guidance_scale,
             sampling.image_guidance_scale,
@@ -114,6 +119,7 @@ class SamplingRun:
             reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
+            encode=encode,
             execution=execution,
             decoder=decoder,
         )
@@ -150,7 +156,8 @@ class SamplingRun:
                 dtype=self.portrait_latents.dtype,
             ).transpose(1, 2)
         clamp = self.sampling.noise_clamp
-        return noise if clamp is None else noise.clamp(-clamp, clamp)
+        noise = noise if clamp is None else noise.clamp(-clamp, clamp)
+        return noise if self.sampling.noise_scale == 1 else noise * self.sampling.noise_scale
 
     def motion_features(self, latents: Tensor) -> dict[str, Tensor]:
         """Features of the frames before a clip ``(portraits, motion frames, channels, height, width)``."""
@@ -164,6 +171,7 @@ class SamplingRun:
         tokens: list[Tensor] = []
         conditions: list[Tensor] = []
         masks: list[RegionMasks] = []
+        moved: list[Tensor] = []
         for start in range(0, len(frames), _MAX_FRAMES_READ_AT_ONCE):
             piece = self.conditioning.window(frames[start : start + _MAX_FRAMES_READ_AT_ONCE])
             tokens.append(network.audio_tokens(piece.audio_windows))
@@ -171,6 +179,9 @@ class SamplingRun:
                 conditions.append(network.condition_encoder(piece.condition_map))
             if piece.region_masks is not None:
                 masks.append(piece.region_masks)
+            if piece.moved_portrait is not None:
+                pictures = piece.moved_portrait
+                moved.append(self.encode(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]))
         return network.prepare(
             BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
@@ -179,6 +190,7 @@ class SamplingRun:
             motion=motion,
             masks=RegionMasks.joined(masks) if masks else None,
             weights=piece.region_weights,
+            moved_latents=torch.cat(moved, dim=1) if moved else None,
         )
 
     def deep_features(self) -> DeepFeatures | None:

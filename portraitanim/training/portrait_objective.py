@@ -62,6 +62,7 @@ class PortraitObjective(nn.Module):
             masks=masks if self.network.denoising_unet.has_regional_audio else None,
             num_without_reference=batch["num_without_reference"],
             with_audio=batch["with_audio"],
+            moved_latents=self._moved_latents(batch),
         )
         objective = self.config.objective
         gamma = objective.min_snr_gamma
@@ -101,6 +102,12 @@ class PortraitObjective(nn.Module):
             motion = torch.where(grey[:, None, None, None, None], middle[:, None], motion)
         is_first = batch["is_first_clip"][:, None, None, None, None]
         return latents, torch.where(is_first, reference[:, None], motion), reference
+
+    @torch.no_grad()
+    def _moved_latents(self, batch: dict[str, Any]) -> Tensor | None:
+        if "moved_pictures" not in batch:
+            return None
+        return self._encode(batch["moved_pictures"].float() / 127.5 - 1)
 
     def _size_px(self, batch: dict[str, Any], latents: Tensor) -> tuple[int, int]:
         """Height and width in pixels of what the latents show."""

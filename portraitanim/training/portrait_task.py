@@ -20,6 +20,7 @@ from portraitanim.data.latents import autoencoder_fingerprint
 from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.mesh_topology import mirror_points
+from portraitanim.face.portrait_flow import moved_portraits
 from portraitanim.face.regions import face_box, face_region_map, mask_pyramid, region_masks, union_box
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.weights_folder import write_preset
@@ -73,7 +74,7 @@ class PortraitTask:
         values: dict[str, Any] = self._pictures(piece, number, flipped)
         values |= self._drawn_values(number, values)
         values["audio_windows"] = self._audio_windows(piece, number)
-        values |= self._face_values(piece, random, flipped)
+        values |= self._face_values(piece, random, flipped, portrait=self._portrait(piece, values))
         drops = self.config.drops
         chances = dict(zip(("reference", "audio", "motion", "first_clip"), random.random(4), strict=True))
         values["without_reference"] = chances["reference"] < drops.reference
@@ -137,6 +138,7 @@ class PortraitTask:
         noise = torch.randn(num_frames, channels, *size, generator=generator)
         # The mean of each channel is shifted for the clip as a whole, so that it can be learned (noise offset).
         noise = noise + objective.noise_offset * torch.randn(1, channels, 1, 1, generator=generator)
+        noise = noise * self.preset.sampling.noise_scale
         count = objective.spatial_frames or num_frames
         frames = torch.randperm(num_frames, generator=generator)[:count]
         return {"timesteps": torch.tensor(timestep), "noise": noise, "spatial_frames": frames}
@@ -163,10 +165,23 @@ class PortraitTask:
         frames = [min(frame, count - 1) for frame in piece.frames]
         return frame_windows(features, audio.window, piece.record.fps, window=window, frames=frames)
 
+    def _portrait(self, piece: ClipPiece, values: dict[str, Tensor]) -> np.ndarray | None:
+        """The reference frame, uint8 ``(3, size, size)``, as the sample shows it, for networks that see it moved."""
+        if not self.preset.moves_portrait:
+            return None
+        if "reference_picture" in values:
+            return ((values["reference_picture"] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        return self.dataset.reference_picture(piece)
+
     def _face_values(
-        self, piece: ClipPiece, random: np.random.Generator, flipped: bool, config: TrainingConfig | None = None
+        self,
+        piece: ClipPiece,
+        random: np.random.Generator,
+        flipped: bool,
+        config: TrainingConfig | None = None,
+        portrait: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Condition map, region masks and identity of the sample."""
+        """Condition map, region masks, identity of the sample, and its portrait moved to where the landmarks say."""
         points, reference = self.dataset.landmarks(piece)
         face = self.dataset.face(piece.record)
         size = piece.record.size_px
@@ -174,12 +189,17 @@ class PortraitTask:
         if self.config.data.masks == "reference":
             masks = region_masks(reference, size, size)
         if flipped:
-            points, masks = mirror_points(points, size), masks[..., ::-1]
+            points, reference, masks = mirror_points(points, size), mirror_points(reference, size), masks[..., ::-1]
         levels = len(self.preset.network.denoising_unet.block_out_channels)
         values: dict[str, Any] = {
             "masks": mask_pyramid(np.ascontiguousarray(masks), (size, size), levels).levels,
-            "condition_map": torch.from_numpy(self._condition_map(points, size, random, config or self.config)),
         }
+        parts: tuple[str, ...] = ()
+        if self.preset.condition_map == "landmarks":
+            parts = choose_parts((config or self.config).landmarks, random)
+        values["condition_map"] = torch.from_numpy(self._condition_map(points, size, parts))
+        if portrait is not None:
+            values["moved_pictures"] = torch.from_numpy(moved_portraits(portrait, reference, points, parts))
         if self.preset.network.identity_projection is not None:
             if "identity" not in face:
                 raise InputError(
@@ -189,12 +209,9 @@ class PortraitTask:
             values["identity"] = torch.from_numpy(face["identity"]).float()
         return values
 
-    def _condition_map(
-        self, points: np.ndarray, size: int, random: np.random.Generator, config: TrainingConfig
-    ) -> np.ndarray:
+    def _condition_map(self, points: np.ndarray, size: int, parts: tuple[str, ...]) -> np.ndarray:
         """uint8 ``(frames or 1, channels, size, size)``: drawings with some parts, or the face box of the piece."""
         if self.preset.condition_map == "landmarks":
-            parts = choose_parts(config.landmarks, random)
             return np.stack([draw_landmarks(frame, (size, size), (size, size), parts) for frame in points])
         box = union_box([face_box(frame, size, size, 1.0) for frame in points])
         channels = self.preset.network.condition_encoder.in_channels

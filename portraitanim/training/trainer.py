@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.config.training import TrainingConfig
 from portraitanim.errors import ConfigError
+from portraitanim.models.embedders import AudioProjection
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.progress import ProgressReporter
@@ -83,22 +86,46 @@ def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimati
         ConfigError: the weights of ``start`` are of another system or size.
     """
     pipeline = build_pipeline(preset)
+    fresh_projection = pipeline.audio_projection
+    replaced = {"vae"} if config.audio_projection is None else {"vae", "audio_projection"}
     if config.start is not None:
         fresh = pipeline
         pipeline = PortraitAnimationPipeline.from_pretrained(config.start, torch_dtype=torch.float32)
         for name, component in fresh.components.items():
             loaded = pipeline.components[name]
-            if isinstance(component, torch.nn.Module) and name != "vae":
+            if isinstance(component, torch.nn.Module) and name not in replaced:
                 _require_same_shapes(name, component, loaded, config.start)
+        if config.fresh:
+            _begin_anew(pipeline.network, fresh.network, config.fresh)
         pipeline.register_to_config(
             sampling=to_dict(preset.sampling), quirks=to_dict(preset.quirks), preset=preset.name
         )
     if config.autoencoder is not None:
         pipeline.register_modules(vae=AutoencoderKL.from_pretrained(config.autoencoder))
+    if config.audio_projection is not None:
+        projection = AudioProjection.from_pretrained(config.audio_projection)
+        _require_same_shapes("audio_projection", fresh_projection, projection, config.audio_projection)
+        pipeline.register_modules(audio_projection=projection)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             own_memory(component)
     return pipeline
+
+
+def _begin_anew(network: torch.nn.Module, fresh: torch.nn.Module, patterns: Sequence[str]) -> None:
+    """Put the values of ``fresh`` where a pattern names a parameter.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+    """
+    values = dict(fresh.named_parameters())
+    for pattern in patterns:
+        names = [name for name in values if fnmatchcase(name, pattern)]
+        if not names:
+            raise ConfigError(f"fresh: {pattern!r} matches no parameter. Patterns are as those of trainable.")
+        with torch.no_grad():
+            for name in names:
+                network.get_parameter(name).copy_(values[name])
 
 
 def _require_same_shapes(name: str, fresh: torch.nn.Module, loaded: torch.nn.Module | None, start: str) -> None:

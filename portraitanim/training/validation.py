@@ -13,6 +13,7 @@ from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.face_measures import mouth_openness
 from portraitanim.face.landmarks import FaceMesh
+from portraitanim.face.portrait_flow import moved_portraits
 from portraitanim.face.regions import mask_pyramid, region_masks
 from portraitanim.media.image import save_image
 from portraitanim.training.portrait_task import PortraitTask
@@ -78,10 +79,13 @@ class Validation:
         """uint8 ``(frames, 3, size, size)``."""
         size, preset = piece.record.size_px, self.task.preset
         values = self.task.fixed_values(piece)
-        condition_map = values["condition_map"]
+        condition_map, moved = values["condition_map"], None
         if preset.condition_map == "landmarks":
             drawn = [draw_landmarks(frame, (size, size), (size, size), PARTS_BESIDE_AUDIO) for frame in points]
             condition_map = torch.from_numpy(np.stack(drawn))
+        if preset.moves_portrait:
+            pictures = moved_portraits(portrait, points[0], points, PARTS_BESIDE_AUDIO)
+            moved = torch.from_numpy(pictures)[None].float() / 127.5 - 1
         levels = len(preset.network.denoising_unet.block_out_channels)
         regional = preset.network.denoising_unet.audio_attention_dim is not None
         pipeline = self.task.pipeline
@@ -91,6 +95,7 @@ class Validation:
                 reference_image=torch.from_numpy(portrait)[None].float() / 127.5 - 1,
                 audio_windows=values["audio_windows"][None],
                 condition_map=condition_map[None].float() / 255,
+                moved_portrait=moved,
                 identity_embedding=values["identity"][None] if "identity" in values else None,
                 region_masks=mask_pyramid(region_masks(points[0], size, size), (size, size), levels)
                 if regional

@@ -14,7 +14,7 @@ from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_
 from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
 from portraitanim.data.synthesis.speech_source import SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
-from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
+from portraitanim.data.synthesis.talking_tracks import HELD_OUT_VOICES, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
 from portraitanim.errors import InputError
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
@@ -28,9 +28,6 @@ MOUTH_LATE_FRAMES = {"liveportrait_d10": 3.0, "liveportrait_d11": 2.5, "liveport
 Found with a predictor of lip opening trained on synthetic speech alone. Its correlation with the true opening peaks at
 these lags: 0.51 for d10 (0.28 at none), 0.23 for d11 (0.03), 0.55 for d20 (0.14), and at none with 0.33 for d6.
 """
-
-RARELY_USED = {"liveportrait_d6": 0.4}
-"""Weight of videos that mostly pull faces."""
 
 SAMPLES_PER_FRAME = round(SOUND_RATE_HZ / TRACK_FPS)
 
@@ -64,6 +61,37 @@ class MotionOdds:
     real: float = 0.22
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpokenMotion:
+    """Synthetic speech and its mouth.
+
+    Attributes:
+        speaker: who speaks.
+        sound: float32 ``(samples,)`` at 16 kHz, as long as the frames.
+        mouth: over time.
+        effort: see `visemes.loudness_effort`.
+    """
+
+    speaker: str
+    sound: np.ndarray
+    mouth: MouthTrack
+    effort: np.ndarray
+
+
+def draw_speech(source: SpeechSource, num_frames: int, rng: np.random.Generator, openness: float) -> SpokenMotion:
+    """Speech of so many frames in a varied room; ``openness`` is a factor on the openings of the mouth."""
+    seconds = num_frames / TRACK_FPS
+    spoken, speaker = source.draw(seconds, rng)
+    spoken = _placed(spoken, seconds, rng)
+    effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
+    return SpokenMotion(
+        speaker=speaker,
+        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+        mouth=mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * openness),
+        effort=effort,
+    )
+
+
 class MotionSource:
     """Draws the motion and sound of clips.
 
@@ -82,9 +110,9 @@ class MotionSource:
         drivers = [separate_motion(track.points) for track in tracks]
         self.basis = ExpressionBasis.fit(drivers)
         self._talkers = [
-            (track.name, replace(driver, neutral=self.basis.with_closed_lips(driver.neutral)), _in_time(track))
+            (track.name, replace(driver, neutral=self.basis.with_closed_lips(driver.neutral)), in_time(track))
             for track, driver in zip(tracks, drivers, strict=True)
-            if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL
+            if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL and track.name not in HELD_OUT_VOICES
         ]
         self._speech = SpeechSource()
 
@@ -99,7 +127,7 @@ class MotionSource:
         return make(num_frames, rng)
 
     def _real(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
-        shares = np.array([len(motion.shapes) * RARELY_USED.get(name, 1.0) for name, motion, _ in self._talkers])
+        shares = np.array([len(motion.shapes) for _, motion, _ in self._talkers], np.float64)
         name, motion, sound = self._talkers[rng.choice(len(shares), p=shares / shares.sum())]
         slower = float(rng.uniform(0.88, 1.15))
         needed = min(len(motion.shapes) - 1.0, num_frames / slower)
@@ -117,19 +145,15 @@ class MotionSource:
         )
 
     def _synthetic(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
-        seconds = num_frames / TRACK_FPS
-        spoken, speaker = self._speech.draw(seconds, rng)
-        spoken = _placed(spoken, seconds, rng)
-        effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
-        mouth = mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * rng.uniform(1.05, 1.4))
-        idle = idle_motion(num_frames, TRACK_FPS, effort, rng)
+        said = draw_speech(self._speech, num_frames, rng, rng.uniform(1.05, 1.4))
+        idle = idle_motion(num_frames, TRACK_FPS, said.effort, rng)
         return ClipMotion(
             kind="speech",
-            source=speaker,
-            shapes=self._face(mouth, idle),
+            source=said.speaker,
+            shapes=self._face(said.mouth, idle),
             neutral=self.basis.neutral,
-            poses=head_sway(num_frames, TRACK_FPS, effort, rng),
-            sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+            poses=head_sway(num_frames, TRACK_FPS, said.effort, rng),
+            sound=said.sound,
         )
 
     def _silent(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
@@ -185,7 +209,7 @@ def _placed(spoken: SpokenText, seconds: float, rng: np.random.Generator) -> Spo
     return SpokenText(samples=samples, sample_rate_hz=SOUND_RATE_HZ, phonemes=phonemes)
 
 
-def _in_time(track: TalkingTrack) -> np.ndarray:
+def in_time(track: TalkingTrack) -> np.ndarray:
     """The sound, shifted to where the mouth makes it."""
     late = round(MOUTH_LATE_FRAMES.get(track.name, 0.0) * SAMPLES_PER_FRAME)
     around = np.pad(track.sound, (max(late, 0), max(-late, 0)))

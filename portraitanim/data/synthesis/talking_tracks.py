@@ -27,6 +27,9 @@ The sound of d3 is empty, and d12 sings: d20 is the one clear voice to test lips
 `clip_motion.MOUTH_LATE_FRAMES`.
 """
 
+HELD_OUT_VOICES = ("liveportrait_d6", "liveportrait_d10")
+"""Videos whose motion may be trained on, but never with their sound: more voices to test lips against."""
+
 TRACK_FPS = 25.0
 SOUND_RATE_HZ = 16000
 

@@ -1,0 +1,147 @@
+"""Trains a preset's audio projection to say how the mouth moves, before any picture is made.
+
+The audio tokens of a small network that hears mel bands have to become speech sounds first, and the loss of pictures
+teaches that slowly: it passes through the whole denoising UNet, and each sample costs a picture. The mouth's own
+measures teach it in minutes, from sound alone. What Hallo and EchoMimic take from wav2vec2 and Whisper, `tiny` gets
+here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from portraitanim.config.presets import load_preset
+from portraitanim.config.schema import to_dict
+from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConfig
+from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
+from portraitanim.errors import ConfigError
+from portraitanim.models.embedders import AudioProjection
+from portraitanim.progress import ProgressReporter
+from portraitanim.training.engine import TrainingEngine
+from portraitanim.training.optimizer import own_memory
+from portraitanim.training.run_setup import TrainingResult
+
+_SCALES = (0.1, 0.15, 1.0)
+"""Brings the mouth's measures to about the same size."""
+
+_SILENCE = -1.0
+"""A mel band without sound, see `LogMelAudioEncoder`."""
+
+
+class AudioToMouthObjective(nn.Module):
+    """An audio projection with a linear reading of its tokens, and the loss of what it reads.
+
+    The loss is the squared error of the mouth's measures plus half that of their change from frame to frame; measures
+    that are not known do not count.
+    """
+
+    def __init__(self, projection: AudioProjection) -> None:
+        super().__init__()
+        self.projection = projection
+        sizes = projection.config
+        self.reading = nn.Linear(sizes.num_tokens * sizes.token_dim, len(MOUTH_MEASURES))
+        self.scales: Tensor
+        self.register_buffer("scales", torch.tensor(_SCALES), persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and terms for ``states`` ``(batch, frames, layers, dim)`` and ``mouth`` ``(batch, frames, 3)``."""
+        known = ~batch["mouth"].isnan()
+        wanted = batch["mouth"].nan_to_num() / self.scales
+        read = torch.where(known, self.read(batch["states"]), 0.0)
+        error = (read - wanted).square().sum() / known.sum().clamp(min=1)
+        change = (read.diff(dim=1) - wanted.diff(dim=1)).square().sum() / known.sum().clamp(min=1)
+        return error + 0.5 * change, {"mouth": error.detach(), "change": change.detach()}
+
+    def read(self, states: Tensor) -> Tensor:
+        """The mouth that the tokens tell, ``(batch, frames, 3)``, scaled; beyond both ends is silence."""
+        side = self.projection.config.window // 2
+        padded = F.pad(states, (0, 0, 0, 0, side, side), value=_SILENCE)
+        windows = padded.unfold(1, self.projection.config.window, 1).permute(0, 1, 4, 2, 3)
+        return self.reading(self.projection(windows).flatten(2)).float()
+
+
+class AudioToMouthTask:
+    """See `portraitanim.training.task.TrainingTask`."""
+
+    def __init__(self, config: AudioTrainingConfig) -> None:
+        preset = load_preset(config.preset, config.overrides)
+        sizes = preset.network.audio_projection
+        if preset.audio.encoder != "log-mel" or sizes is None:
+            raise ConfigError(
+                f"Stage audio is for presets that hear log-mel bands; {preset.name} hears {preset.audio.encoder}, "
+                "which is trained already. Leave this stage out."
+            )
+        torch.manual_seed(config.engine.seed)
+        if config.start is None:
+            projection = AudioProjection(**to_dict(sizes))
+        else:
+            projection = own_memory(AudioProjection.from_pretrained(config.start))
+        self.config, self.projection = config, projection
+        self.dataset = SpeechMotionDataset(config.speech, config.engine.seed)
+        self.module = AudioToMouthObjective(projection)
+
+    def sample(self, number: int) -> dict[str, Any]:
+        """See `TrainingTask.sample`."""
+        states, mouth = self.dataset.sample(number)
+        generator = torch.Generator().manual_seed(self.config.engine.seed * 1_000_003 + number)
+        return {"states": change_spectrum(states, self.config.changes, generator), "mouth": mouth}
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """See `TrainingTask.collate`."""
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def save(self, folder: Path, device: torch.device) -> None:
+        """Write the audio projection."""
+        del device
+        self.projection.save_pretrained(folder)
+
+
+def change_spectrum(states: Tensor, config: SpectrumChangeConfig, generator: torch.Generator) -> Tensor:
+    """Another microphone and room for log-mel states ``(frames, 4, bands)``: gain, tilt, a noise floor, a gap."""
+    bands = states.shape[-1]
+
+    def uniform() -> float:
+        return float(torch.rand((), generator=generator))
+
+    def curve(num_knots: int) -> Tensor:
+        knots = config.tilt * torch.randn(1, 1, num_knots, generator=generator)
+        return F.interpolate(knots, size=bands, mode="linear", align_corners=True)[0]
+
+    changed = states + config.gain * (2 * uniform() - 1) + curve(6)
+    floor = _SILENCE + config.floor * uniform() + curve(5)
+    ripple = 0.05 * torch.randn(states.shape, generator=generator) if config.floor else 0.0
+    changed = torch.maximum(changed, floor + ripple)
+    if uniform() < config.gap:
+        first = int(uniform() * bands)
+        changed[..., first : first + 1 + int(uniform() * bands / 7)] = _SILENCE + 0.3 * uniform()
+    return changed.clamp(_SILENCE, 1.2)
+
+
+def train_audio(
+    config: AudioTrainingConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: ProgressReporter | None = None,
+    device: str | None = None,
+) -> TrainingResult:
+    """Train the audio projection that ``config`` describes; ``output/weights`` is what ``audio_projection`` names.
+
+    Args:
+        config: what and how.
+        output: folder of the run.
+        resume: go on from its newest checkpoint.
+        progress: shows the steps.
+        device: ``"cpu"`` keeps it from a GPU.
+
+    Raises:
+        ConfigError: the preset hears through a trained encoder.
+        InputError: there is no speech to learn from.
+    """
+    return TrainingEngine(AudioToMouthTask(config), config.engine, Path(output), to_dict(config), progress, device).run(
+        resume
+    )

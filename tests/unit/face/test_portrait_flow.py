@@ -1,0 +1,95 @@
+"""The portrait moved to where landmarks say, on a real face."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from portraitanim.errors import InputError
+from portraitanim.face.landmark_groups import MOUTH, RIGID_POINTS
+from portraitanim.face.landmarks import FaceMesh
+from portraitanim.face.portrait_flow import moved_portraits, portrait_flow
+from portraitanim.media.image import load_image, resize_image
+from tests.examples import PORTRAIT
+
+UPPER = ("eyes", "eyebrows", "pupils", "nose")
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def face() -> tuple[np.ndarray, np.ndarray]:
+    """The example portrait at 256 pixels and its landmarks."""
+    picture = load_image(PORTRAIT)
+    side = min(picture.shape[1:])
+    image = resize_image(picture[:, :side, :side], SIZE, SIZE)
+    with FaceMesh() as mesh:
+        return image, mesh.search(image).require("the portrait")[0].points
+
+
+def turned(points: np.ndarray, degrees: float, shift: tuple[float, float]) -> np.ndarray:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = points[list(RIGID_POINTS), :2].mean(0)
+    return np.concatenate([(points[:, :2] - middle) @ turn.T + middle + shift, points[:, 2:]], axis=1)
+
+
+def test_landmarks_at_rest_leave_the_portrait(face: tuple[np.ndarray, np.ndarray]) -> None:
+    image, points = face
+    still = moved_portraits(image, points, points[None], UPPER)[0]
+    np.testing.assert_array_equal(still, image)
+
+
+def test_a_turned_head_is_found_where_it_was_sent(face: tuple[np.ndarray, np.ndarray]) -> None:
+    """The face detector finds eyes and nose of the moved picture where they should be."""
+    image, points = face
+    wanted = turned(points, 7.0, (6.0, -4.0))
+    moved = moved_portraits(image, points, wanted[None], UPPER)[0]
+    with FaceMesh() as mesh:
+        found = mesh.search(moved).require("the moved portrait")[0].points
+    bone = [33, 133, 362, 263, 4, 168]
+    before = np.linalg.norm(points[bone, :2] - wanted[bone, :2], axis=1).mean()
+    after = np.linalg.norm(found[bone, :2] - wanted[bone, :2], axis=1).mean()
+    assert before > 5
+    assert after < 1.5
+
+
+def test_parts_that_are_not_shown_tell_nothing(face: tuple[np.ndarray, np.ndarray]) -> None:
+    """Or a network would learn to read the mouth off the moved portrait, and not to listen."""
+    image, points = face
+    talking = points.copy()
+    talking[list(MOUTH), 1] += 9.0
+    np.testing.assert_array_equal(
+        moved_portraits(image, points, talking[None], UPPER), moved_portraits(image, points, points[None], UPPER)
+    )
+    with_mouth = moved_portraits(image, points, talking[None], (*UPPER, "mouth"))[0]
+    assert np.abs(with_mouth.astype(int) - image).max() > 60
+
+
+def test_without_parts_nothing_moves(face: tuple[np.ndarray, np.ndarray]) -> None:
+    image, points = face
+    np.testing.assert_array_equal(moved_portraits(image, points, turned(points, 9, (9, 9))[None], ())[0], image)
+
+
+def test_border_and_shoulders_stay(face: tuple[np.ndarray, np.ndarray]) -> None:
+    _, points = face
+    flow = portrait_flow(points, turned(points, 8.0, (8.0, 0.0))[None], UPPER, SIZE)[0]
+    edge = np.concatenate([flow[0], flow[-1], flow[:, 0], flow[:, -1]])
+    assert np.abs(edge).max() < 1.0
+    nose = (points[4, :2] // 4).astype(int)
+    assert np.linalg.norm(flow[nose[1], nose[0]]) > 6
+
+
+def test_a_few_points_tell_a_shift_and_no_turn(face: tuple[np.ndarray, np.ndarray]) -> None:
+    """The nose alone, a little bent, must not throw the forehead about."""
+    _, points = face
+    bent = points.copy()
+    bent[[44, 45, 274, 275], 1] += [1.0, 1.0, -1.0, -1.0]
+    flow = portrait_flow(points, bent[None], ("nose",), SIZE)[0]
+    forehead = (points[10, :2] // 4).astype(int)
+    assert np.abs(flow[forehead[1], forehead[0]]).max() < 1.5
+
+
+def test_an_unknown_part_is_named(face: tuple[np.ndarray, np.ndarray]) -> None:
+    _, points = face
+    with pytest.raises(InputError, match="'ears'"):
+        portrait_flow(points, points[None], ("ears",), SIZE)
