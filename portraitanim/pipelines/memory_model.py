@@ -144,6 +144,7 @@ def sample_conditions(preset: Preset, num_frames: int, device: str, dtype: torch
         region_masks=None
         if unet.audio_attention_dim is None
         else RegionMasks(levels=tuple(made(1, 1, 3, side * side) for side in sides)),
+        moved_portrait=made(1, num_frames, 3, size_px, size_px) if preset.moves_portrait else None,
     )
 
 

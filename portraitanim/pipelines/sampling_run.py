@@ -180,8 +180,9 @@ class SamplingRun:
             if piece.region_masks is not None:
                 masks.append(piece.region_masks)
             if piece.moved_portrait is not None:
-                pictures = piece.moved_portrait
-                moved.append(self.encode(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]))
+                pictures = piece.moved_portrait.flatten(0, 1).split(self.execution.num_frames_per_decode)
+                made = torch.cat([self.encode(part) for part in pictures])
+                moved.append(made.unflatten(0, piece.moved_portrait.shape[:2]))
         return network.prepare(
             BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
