@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,102 +25,25 @@ from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
 from portraitanim.pipelines.animation_plan import AnimationPlan, fit_to_parts, plan_animation
 from portraitanim.pipelines.animation_result import AnimationResult, peak_device_bytes, peak_host_bytes
+from portraitanim.pipelines.animator_parts import AnimatorParts as AnimatorParts
+from portraitanim.pipelines.animator_parts import OutputOptions as OutputOptions
 from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
 from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard
-from portraitanim.pipelines.feature_cache import FeatureCache, PortraitMemory
+from portraitanim.pipelines.feature_cache import PortraitMemory
+from portraitanim.pipelines.frame_output import FrameOutput, debug_views
 from portraitanim.pipelines.memory_retry import is_out_of_memory, take_smaller_plan
 from portraitanim.pipelines.named_files import check_files
-from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.runtime import noise_generator
 
 if TYPE_CHECKING:
-    from portraitanim.audio.encoders import AudioEncoder
-    from portraitanim.pipelines.memory_plan import MemoryPlan
+    pass
 
 logger = logging.getLogger(__name__)
 
 _PREVIEW_FRAMES = 12
-
-
-@dataclass(kw_only=True)
-class AnimatorParts:
-    """What an `Animator` works with.
-
-    Attributes:
-        pipeline: the networks.
-        preset: their system.
-        audio_encoder: the encoder they were trained with.
-        identity_encoder: `portraitanim.face.identity.IdentityEncoder`, where the networks read the identity.
-        landmarker: folder or file of MediaPipe's face landmarker, where it is installed.
-        separator: folder of the network that takes the voice out of a sound, where it is installed.
-        small_decoder: diffusers' ``AutoencoderTiny`` for the same latents, where it is installed.
-        execution: how much is computed at once; ``None`` for what suits the device.
-        smaller_plans: ways that take less memory, the next one first, for when this one proves too large.
-        cache: keeps what is computed of portraits; ``None``: nothing is kept.
-        name: what the weights are called in summaries.
-        fingerprint: hash of the weights.
-    """
-
-    pipeline: PortraitAnimationPipeline
-    preset: Preset
-    audio_encoder: AudioEncoder
-    identity_encoder: Any | None = None
-    landmarker: Path | None = None
-    separator: Path | None = None
-    small_decoder: Any | None = None
-    execution: ExecutionConfig | None = None
-    smaller_plans: list[MemoryPlan] = field(default_factory=list)
-    cache: FeatureCache | None = None
-    name: str = ""
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """Where a video goes, apart from what it shows.
-
-    Attributes:
-        overwrite: replace what is there.
-        resume: go on with what an interrupted run left.
-        preview: write a contact sheet beside the video.
-        debug_folder: where pictures of the intermediate steps go, or ``None``.
-        crf: quality of the encoder, lower is better; ``None`` for the format's default.
-    """
-
-    overwrite: bool = False
-    resume: bool = False
-    preview: bool = False
-    debug_folder: Path | None = None
-    crf: int | None = None
-
-
-@dataclass
-class _Sink:
-    """Counts frames on their way to the file, and keeps a few for the preview."""
-
-    writer: VideoWriter
-    inputs: AnimationInputs
-    paste_back: bool
-    preview_at: set[int]
-    started: float
-    num_frames: int = 0
-    first_frame_seconds: float = 0.0
-    previews: list[np.ndarray] = field(default_factory=list)
-    size: tuple[int, int] = (0, 0)
-
-    def write(self, frame: np.ndarray) -> None:
-        if self.num_frames == 0:
-            self.first_frame_seconds = time.perf_counter() - self.started
-        if self.paste_back:
-            frame = self.inputs.portrait.crop.paste(frame, self.inputs.portrait.original)
-        if self.num_frames in self.preview_at:
-            self.previews.append(frame)
-        self.writer.write(frame)
-        self.size = (frame.shape[1], frame.shape[2])
-        self.num_frames += 1
 
 
 class Animator:
@@ -217,7 +139,7 @@ class Animator:
         check_files(portrait, audio_file, driving, output, overwrite=files.overwrite)
         plan = self.plan(audio, driving, options)
         if isinstance(audio, LiveSound):
-            _check_live(files)
+            files.check_live()
         started = time.perf_counter()
         hashes = _hashes(portrait=portrait, audio=audio_file, driving=driving)
         store = (
@@ -232,7 +154,7 @@ class Animator:
             facts = self._facts(plan, hashes)
             sink = self._sink(output, inputs, options, files, facts, started)
             with (
-                _debug_views(files.debug_folder, inputs, self.parts.pipeline),
+                debug_views(files.debug_folder, inputs, self.parts.pipeline),
                 sink.writer,
                 reporter.task("Animating", inputs.num_frames) as task,
             ):
@@ -408,7 +330,7 @@ class Animator:
         files: OutputOptions,
         facts: dict[str, Any],
         started: float,
-    ) -> _Sink:
+    ) -> FrameOutput:
         marked = options.provenance != "none"
         holds_sound = video_format(output).audio_codec is not None
         if inputs.sound is not None and not holds_sound:
@@ -423,11 +345,13 @@ class Animator:
             xmp=xmp_packet(facts) if marked and video_format(output).holds_xmp else None,
         )
         wanted = set(spread_indices(inputs.num_frames or 1, _PREVIEW_FRAMES)) if files.preview else set()
-        return _Sink(writer=writer, inputs=inputs, paste_back=options.paste_back, preview_at=wanted, started=started)
+        return FrameOutput(
+            writer=writer, inputs=inputs, paste_back=options.paste_back, preview_at=wanted, started=started
+        )
 
     def _result(
         self,
-        sink: _Sink,
+        sink: FrameOutput,
         inputs: AnimationInputs,
         plan: AnimationPlan,
         options: AnimationOptions,
@@ -464,27 +388,5 @@ class Animator:
         )
 
 
-def _check_live(files: OutputOptions) -> None:
-    """Refuse what needs the whole sound before it is there."""
-    for name in ("resume", "preview"):
-        if getattr(files, name):
-            raise InputError(f"--{name} needs the whole sound, and this one still arrives. Leave it out.")
-    if files.debug_folder is not None:
-        raise InputError("--debug-dir needs the whole sound, and this one still arrives. Leave it out.")
-
-
 def _hashes(**paths: str | Path | None) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in paths.items() if path is not None}
-
-
-@contextmanager
-def _debug_views(folder: Path | None, inputs: AnimationInputs, pipeline: PortraitAnimationPipeline) -> Iterator[None]:
-    if folder is None:
-        yield
-        return
-    from portraitanim.pipelines.debug_views import recorded_region_maps, write_debug_views
-
-    write_debug_views(folder, inputs)
-    with recorded_region_maps(pipeline.denoising_unet) as maps:
-        yield
-    maps.write(folder, inputs.portrait.image)

@@ -194,8 +194,8 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             callback_on_step_end: see `__call__`.
             decode: whether to yield pictures; latents otherwise.
             next_motion: chooses the motion frames of the next clip, where videos are made clip after clip.
-            clip_store: keeps finished clips and gives them back instead of computing them again. A video that is made
-                by overlapping windows is one clip; one by the open plan has none, and nothing is kept.
+            clip_store: keeps finished clips and gives them back instead of computing them again. A closed loop of
+                windows is one clip; the open plan keeps nothing.
             execution: how much is computed at once; ``None`` for what suits the device. Where it works ahead,
                 ``callback_on_step_end`` and ``clip_store`` are called from another thread.
             small_decoder: decodes where ``sampling.decoder`` is ``small``.
@@ -230,19 +230,17 @@ class PortraitAnimationPipeline(DiffusionPipeline):
             elif options.plan == "open":
                 if callback_on_step_end is not None:
                     raise InputError("sampling.plan=open has no step of all frames: leave out callback_on_step_end.")
-                for piece in open_latents(run, self.scheduler):
-                    yield from self._decode(run, piece) if decode else [piece]
+                pieces = open_latents(run, self.scheduler)
+                yield from (made for piece in pieces for made in (self._decode(run, piece) if decode else [piece]))
             else:
                 yield from self._by_windows(run, callback_on_step_end, decode, clip_store)
         finally:  # also where the caller has enough frames, or an error stops the video
             self.maybe_free_model_hooks()
 
     def _decoder(self, sampling: SamplingConfig, small: AutoencoderTiny | None) -> Any:
-        if sampling.decoder == "full":
-            return self.vae
-        if small is None:
+        if sampling.decoder == "small" and small is None:
             raise InputError("sampling.decoder is 'small': give small_decoder, diffusers' AutoencoderTiny.")
-        return small
+        return self.vae if sampling.decoder == "full" else small
 
     def _execution(self, chosen: ExecutionConfig | None, device: torch.device) -> ExecutionConfig:
         is_offloaded = any(hasattr(part, "_hf_hook") for part in self.components.values())
