@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -37,9 +37,6 @@ from portraitanim.pipelines.named_files import check_files
 from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.runtime import noise_generator
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
