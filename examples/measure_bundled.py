@@ -166,9 +166,10 @@ class Measurement:
 
         source = self.media / "talking" / driving
         with InputReader(animator.parts, animator.plan(None, source, options), options, SilentProgress()) as reader:
-            wanted = reader.read(portrait, None, source).points
+            conditioning = reader.read(portrait, None, source).conditioning
+            assert conditioning.motion is not None
+            wanted = conditioning.motion.landmarks(range(conditioning.num_frames))
         made = self.track(list(animator.stream(portrait, driving=source, options=options)))
-        assert wanted is not None
         target = np.concatenate([wanted, np.zeros((*wanted.shape[:2], 1), wanted.dtype)], axis=-1)[: len(made)]
         error = np.linalg.norm(made[..., :2] - target[..., :2], axis=-1).mean(1) / np.ptp(target[..., 0], axis=1)
         flat = made.copy()

@@ -125,6 +125,7 @@ def test_seed_gives_the_published_noise(name: str) -> None:
         reference=ReferenceFeatures(),
         generator=torch.Generator().manual_seed(seed),
         latents=None,
+        encode=pipe._encode,
     )
     assert torch.equal(frames_first(run.initial_latents(0, frames)), noise)
 

@@ -166,7 +166,7 @@ def test_frames_of_a_video_context_equal_the_frames_alone(system: str) -> None:
         )
 
     with torch.no_grad():
-        whole = network.denoise(sample[:, frames], 10, context(given).window(frames))
+        whole = network.denoise(sample[:, frames], 10, context(given).windows([frames]))
         alone = network.denoise(sample[:, frames], 10, context(given.window(frames)))
     torch.testing.assert_close(whole, alone, atol=ROUNDING, rtol=0)
 

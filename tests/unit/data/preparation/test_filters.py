@@ -35,7 +35,7 @@ def failed(scores: dict[str, float], has_sound: bool = True, config: Preparation
 
 def test_every_limit_belongs_to_a_score_and_every_score_has_a_limit() -> None:
     names = {f.name.removeprefix("min_").removeprefix("max_") for f in fields(FilterConfig)}
-    assert names == set(RULES) == set(GOOD) | {"copy_distance"}
+    assert names == set(RULES) == set(GOOD) | {"copy_distance", "sync_confidence"}
 
 
 def test_good_clip_keeps_all_limits() -> None:
