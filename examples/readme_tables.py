@@ -3,16 +3,21 @@
     portraitanim eval --dataset wild --root HELD_OUT --weights tiny --sweep tiny --json > examples/tiny_sweep.json
     python examples/readme_tables.py            # or --check: say whether the README is up to date
 
+    portraitanim bench --speed exact --speed balanced --speed fast --output examples/cpu_bench.json
+
 A table stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->``, where NAME is that of a sweep whose
-results are in ``NAME_sweep.json``. Without the file there is no table.
+results are in ``NAME_sweep.json``, or of a machine whose measurements are in ``NAME_bench.json``. Without the file
+there is no table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from portraitanim.config.sweep import load_sweep
 from portraitanim.errors import InputError
@@ -48,8 +53,11 @@ def with_tables(text: str, folder: Path) -> str:
         raise InputError("There is no place for a table: expected <!-- results: NAME --> and <!-- end of results -->.")
 
     def filled(place: re.Match[str]) -> str:
-        path = folder / f"{place['name']}_sweep.json"
-        table = table_of(place["name"], read_reports(path)) if path.is_file() else ""
+        name, table = place["name"], ""
+        if (path := folder / f"{name}_sweep.json").is_file():
+            table = table_of(name, read_reports(path))
+        elif (path := folder / f"{name}_bench.json").is_file():
+            table = bench_table(json.loads(path.read_text(encoding="utf-8")))
         return f"{place[1]}{table}{place[3]}"
 
     return _PLACE.sub(filled, text)
@@ -60,6 +68,26 @@ def table_of(sweep: str, reports: list[EvaluationReport]) -> str:
     config = load_sweep(sweep)
     lines = [f"### {config.title}", "", config.about, "", render(build_table(reports), "markdown").rstrip()]
     lines += [f"- {note}" for note in dict.fromkeys(note for report in reports for note in report.notes)]
+    return "\n".join([*lines, "", ""])
+
+
+def bench_table(report: dict[str, Any]) -> str:
+    """Medians of a report of ``bench``, lowest and highest beside the first, as Markdown."""
+    results = report["results"]
+    lines = [
+        "| | seconds per frame | frames per second, end to end | steady | first frame | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        total, count = each["total_seconds"], each["num_frames"]
+        low, middle, high = (total[name] / count for name in ("low", "median", "high"))
+        lines.append(
+            f"| {each['derived']['label']} | {middle:.3f} ({low:.3f} to {high:.3f}) | {1 / middle:.1f} "
+            f"| {each['steady_fps']['median']:.1f} | {each['first_frame_seconds']['median']:.1f} s "
+            f"| {each['peak_host_bytes']['median'] / 1e9:.2f} GB |"
+        )
+    machine = results[0]["machine"]
+    lines += ["", f"{machine['device']}, {machine['num_threads']} threads, torch {machine['torch']}."]
     return "\n".join([*lines, "", ""])
 
 
