@@ -11,7 +11,6 @@ import typer
 from portraitanim.cli.console import console
 from portraitanim.config.presets import parse_assignment
 from portraitanim.config.recipes import STAGES, load_recipe
-from portraitanim.config.training import AudioTrainingConfig, AutoencoderTrainingConfig
 from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
@@ -55,18 +54,9 @@ def train(
             f"--device is auto or cpu here, got {device!r}. Choose GPUs by CUDA_VISIBLE_DEVICES or accelerate launch."
         )
     chosen = None if device == "auto" else device
-    if isinstance(resolved, AutoencoderTrainingConfig):
-        from portraitanim.training.autoencoder import train_autoencoder
+    from portraitanim.training.trainer import train as run_training
 
-        result = train_autoencoder(resolved, output, resume, console.progress(), chosen)
-    elif isinstance(resolved, AudioTrainingConfig):
-        from portraitanim.training.audio_to_mouth import train_audio
-
-        result = train_audio(resolved, output, resume, console.progress(), chosen)
-    else:
-        from portraitanim.training.trainer import train as train_networks
-
-        result = train_networks(resolved, output, resume, console.progress(), chosen)
+    result = run_training(resolved, output, resume, console.progress(), chosen)
     if as_json:
         console.json(result.to_dict())
     else:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from portraitanim.config.schema import from_dict
-from portraitanim.config.training import AudioTrainingConfig, AutoencoderTrainingConfig, TrainingConfig
+from portraitanim.config.training import (
+    AnyTrainingConfig,
+    AudioTrainingConfig,
+    AutoencoderTrainingConfig,
+    TrainingConfig,
+)
 from portraitanim.config.yaml_files import YamlFolder, merge
 from portraitanim.errors import ConfigError
 
@@ -21,9 +26,6 @@ _SHARED_WITH_THEM = ("preset", "overrides")
 def recipe_names() -> list[str]:
     """Names of the recipes that the package carries, sorted."""
     return _FILES.names()
-
-
-AnyTrainingConfig = TrainingConfig | AutoencoderTrainingConfig | AudioTrainingConfig
 
 
 def load_recipe(name: str, stage: str, *overrides: dict[str, Any]) -> AnyTrainingConfig:

@@ -299,6 +299,9 @@ class TrainingConfig:
         )
 
 
+AnyTrainingConfig = TrainingConfig | AutoencoderTrainingConfig | AudioTrainingConfig
+
+
 def _require(condition: bool, name: str, expected: str, got: object) -> None:
     if not condition:
         raise ConfigError(f"{name} must be {expected}, got {got}.")

@@ -71,8 +71,7 @@ class AnimationConditioning:
         motion: driving landmarks, or ``None``.
         parts: face parts that are drawn.
         draws_landmarks: whether the condition map is a drawing; black where nothing drives.
-        landmarks: of the portrait, ``(478, 3)`` in its pixels, for networks that see it where the driving landmarks say
-            that it is.
+        moving: the portrait, for networks that see it where the driving landmarks say that it is; else ``None``.
         device: where windows are made.
         dtype: their number format.
     """
@@ -88,7 +87,7 @@ class AnimationConditioning:
     motion: Motion | None
     parts: tuple[str, ...]
     draws_landmarks: bool
-    landmarks: np.ndarray | None = None
+    moving: Portrait | None = None
     device: torch.device | None = None
     dtype: torch.dtype | None = field(default=None)
 
@@ -125,35 +124,39 @@ class AnimationConditioning:
             audio = self.sound.windows(frames)
         else:
             audio = no_sound_windows(*self.silence_shape, len(frames))
+        points = self._points(frames)
         made = PortraitConditioning(
             reference_image=self.reference_image,
             audio_windows=audio,
-            condition_map=self.condition_map(frames),
+            condition_map=self._condition_map(points),
             identity_embedding=self.identity_embedding,
             region_masks=self.region_masks,
             region_weights=self.region_weights,
-            moved_portrait=self.moved_portrait(frames),
+            moved_portrait=self._moved_portrait(points),
         )
         return made.to(self.device, self.dtype)
 
     def condition_map(self, frames: Sequence[int]) -> torch.Tensor | None:
         """Face box or landmark drawing ``(1, frames or 1, channels, size, size)`` in [0, 1]."""
+        return self._condition_map(self._points(frames))
+
+    def _points(self, frames: Sequence[int]) -> np.ndarray | None:
+        return None if self.motion is None else self.motion.landmarks(frames)
+
+    def _condition_map(self, points: np.ndarray | None) -> torch.Tensor | None:
         if not self.draws_landmarks:
             return self.face_map
         height, width = self.reference_image.shape[-2:]
-        if self.motion is None:
+        if points is None:
             return torch.zeros(1, 1, 3, height, width)
         size = (height, width)
-        points = self.motion.landmarks(frames)
         drawings = np.stack([draw_landmarks(face, size, size, self.parts) for face in points])
         return torch.from_numpy(drawings)[None].float() / 255
 
-    def moved_portrait(self, frames: Sequence[int]) -> torch.Tensor | None:
-        """See `PortraitConditioning`; ``None`` where the networks see the portrait in its own place."""
-        if self.landmarks is None or self.motion is None:
+    def _moved_portrait(self, points: np.ndarray | None) -> torch.Tensor | None:
+        if self.moving is None or points is None:
             return None
-        image = ((self.reference_image[0].float() + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-        moved = moved_portraits(image, self.landmarks, self.motion.landmarks(frames), self.parts)
+        moved = moved_portraits(self.moving.image, self.moving.landmarks, points, self.parts)
         return torch.from_numpy(moved)[None].float() / 127.5 - 1
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> AnimationConditioning:
@@ -206,7 +209,7 @@ def make_conditioning(
         motion=motion,
         parts=parts,
         draws_landmarks=preset.condition_map == "landmarks",
-        landmarks=portrait.landmarks if preset.moves_portrait else None,
+        moving=portrait if preset.moves_portrait else None,
     )
 
 

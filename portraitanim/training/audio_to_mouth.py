@@ -16,15 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from portraitanim.config.presets import load_preset
-from portraitanim.config.schema import to_dict
 from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConfig
 from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
 from portraitanim.errors import ConfigError
 from portraitanim.models.embedders import AudioProjection
-from portraitanim.progress import ProgressReporter
-from portraitanim.training.engine import TrainingEngine
+from portraitanim.pipelines.build import build_networks
 from portraitanim.training.optimizer import own_memory
-from portraitanim.training.run_setup import TrainingResult
 
 _SCALES = (0.1, 0.15, 1.0)
 """Brings the mouth's measures to about the same size."""
@@ -70,15 +67,14 @@ class AudioToMouthTask:
 
     def __init__(self, config: AudioTrainingConfig) -> None:
         preset = load_preset(config.preset, config.overrides)
-        sizes = preset.network.audio_projection
-        if preset.audio.encoder != "log-mel" or sizes is None:
+        if preset.audio.encoder != "log-mel" or preset.network.audio_projection is None:
             raise ConfigError(
                 f"Stage audio is for presets that hear log-mel bands; {preset.name} hears {preset.audio.encoder}, "
                 "which is trained already. Leave this stage out."
             )
         torch.manual_seed(config.engine.seed)
         if config.start is None:
-            projection = AudioProjection(**to_dict(sizes))
+            projection = build_networks(preset)["audio_projection"]
         else:
             projection = own_memory(AudioProjection.from_pretrained(config.start))
         self.config, self.projection = config, projection
@@ -120,28 +116,3 @@ def change_spectrum(states: Tensor, config: SpectrumChangeConfig, generator: tor
         first = int(uniform() * bands)
         changed[..., first : first + 1 + int(uniform() * bands / 7)] = _SILENCE + 0.3 * uniform()
     return changed.clamp(_SILENCE, 1.2)
-
-
-def train_audio(
-    config: AudioTrainingConfig,
-    output: str | Path,
-    resume: bool = False,
-    progress: ProgressReporter | None = None,
-    device: str | None = None,
-) -> TrainingResult:
-    """Train the audio projection that ``config`` describes; ``output/weights`` is what ``audio_projection`` names.
-
-    Args:
-        config: what and how.
-        output: folder of the run.
-        resume: go on from its newest checkpoint.
-        progress: shows the steps.
-        device: ``"cpu"`` keeps it from a GPU.
-
-    Raises:
-        ConfigError: the preset hears through a trained encoder.
-        InputError: there is no speech to learn from.
-    """
-    return TrainingEngine(AudioToMouthTask(config), config.engine, Path(output), to_dict(config), progress, device).run(
-        resume
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from portraitanim.config.presets import load_preset
-from portraitanim.config.schema import to_dict
 from portraitanim.config.training import AutoencoderLossConfig, AutoencoderTrainingConfig
 from portraitanim.data.pictures import PictureDataset
 from portraitanim.pipelines.build import build_autoencoder
-from portraitanim.progress import ProgressReporter
-from portraitanim.training.engine import TrainingEngine
 from portraitanim.training.optimizer import own_memory
-from portraitanim.training.run_setup import TrainingResult
 
 _NUM_GRADIENT_SCALES = 3
 _NUM_SCALING_PICTURES = 64
@@ -134,24 +129,3 @@ class AutoencoderTask:
         latents = [self.autoencoder.encode(self.dataset.whole(i)[None].to(device)).latent_dist.mean for i in chosen]
         # The mean square, not the variance: diffusion wants latents of unit power, wherever their mean lies.
         return float(torch.cat(latents).float().square().mean().rsqrt())
-
-
-def train_autoencoder(
-    config: AutoencoderTrainingConfig,
-    output: str | Path,
-    resume: bool = False,
-    progress: ProgressReporter | None = None,
-    device: str | None = None,
-) -> TrainingResult:
-    """Train the autoencoder that ``config`` describes; ``output/weights`` is what ``AutoencoderKL`` loads.
-
-    Args:
-        config: what and how.
-        output: folder of the run.
-        resume: go on from its newest checkpoint.
-        progress: shows the steps.
-        device: ``"cpu"`` keeps it from a GPU.
-    """
-    task = AutoencoderTask(config)
-    settings = {**to_dict(config), "loss": asdict(config.loss)}
-    return TrainingEngine(task, config.engine, Path(output), settings, progress, device).run(resume)

@@ -13,56 +13,63 @@ from diffusers import AutoencoderKL
 from portraitanim.audio.encoders import AudioEncoder, load_audio_encoder
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
-from portraitanim.config.training import TrainingConfig
+from portraitanim.config.training import (
+    AnyTrainingConfig,
+    AudioTrainingConfig,
+    AutoencoderTrainingConfig,
+    TrainingConfig,
+)
 from portraitanim.errors import ConfigError
 from portraitanim.models.embedders import AudioProjection
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.progress import ProgressReporter
+from portraitanim.training.audio_to_mouth import AudioToMouthTask
+from portraitanim.training.autoencoder import AutoencoderTask
 from portraitanim.training.engine import TrainingEngine
 from portraitanim.training.optimizer import choose_trainable, own_memory
 from portraitanim.training.portrait_task import PortraitTask
 from portraitanim.training.run_setup import TrainingResult
+from portraitanim.training.task import TrainingTask
 from portraitanim.training.validation import make_validation
 
 logger = logging.getLogger(__name__)
 
 
 def train(
-    config: TrainingConfig,
+    config: AnyTrainingConfig,
     output: str | Path,
     resume: bool = False,
     progress: ProgressReporter | None = None,
     device: str | None = None,
 ) -> TrainingResult:
-    """Train the networks that ``config`` describes; ``output/weights`` is a pipeline folder.
+    """Train what ``config`` describes; ``output/weights`` is a pipeline folder, or that of the one component.
 
     Args:
-        config: what and how.
+        config: what and how; its class says whether a system, an autoencoder or an audio projection learns.
         output: folder of the run.
         resume: go on from its newest checkpoint.
         progress: shows the steps.
         device: ``"cpu"`` keeps it from a GPU.
 
     Raises:
-        ConfigError: the recipe does not fit the weights that it starts from.
-        InputError: the dataset does not fit the preset.
+        ConfigError: the recipe does not fit the preset, or the weights that it starts from.
+        InputError: the data does not fit the preset, or there is none.
         TrainingError: see `TrainingEngine.run`.
     """
     preset = load_preset(config.preset, config.overrides)
-    task = make_task(config, preset)
     settings = {"training": to_dict(config), "preset": to_dict(preset)}
-    validation = make_validation(task, config.validation)
-    engine = TrainingEngine(
-        task,
-        config.engine,
-        Path(output),
-        settings,
-        progress,
-        device,
-        None if validation is None else validation.run,
-        config.validation.every_steps,
-    )
+    task: TrainingTask
+    validate, every_steps = None, 0
+    if isinstance(config, AutoencoderTrainingConfig):
+        task = AutoencoderTask(config)
+    elif isinstance(config, AudioTrainingConfig):
+        task = AudioToMouthTask(config)
+    else:
+        task = make_task(config, preset)
+        if validation := make_validation(task, config.validation):
+            validate, every_steps = validation.run, config.validation.every_steps
+    engine = TrainingEngine(task, config.engine, Path(output), settings, progress, device, validate, every_steps)
     return engine.run(resume)
 
 

@@ -16,7 +16,7 @@ from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConf
 from portraitanim.data.speech_motion import SpeechMotion, SpeechMotionDataset, write_speech_motion
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.models.embedders import AudioProjection
-from portraitanim.training.audio_to_mouth import AudioToMouthTask, change_spectrum, train_audio
+from portraitanim.training.audio_to_mouth import AudioToMouthTask, change_spectrum
 from portraitanim.training.trainer import make_task, train
 from tests.small_networks import IMAGE_SIZE, small_preset
 from tests.unit.training.recipes import small_dataset, small_recipe
@@ -58,7 +58,7 @@ def recipe(root: Path, **engine: object) -> AudioTrainingConfig:
 
 def test_the_mouth_is_read_from_sound_never_heard(tmp_path: Path) -> None:
     config = recipe(speech(tmp_path / "speech"), log_every_steps=10)
-    train_audio(config, tmp_path / "run", device="cpu")
+    train(config, tmp_path / "run", device="cpu")
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.3 * losses[0]
 
