@@ -176,7 +176,7 @@ class PortraitConditioning:
         region_masks: where audio acts, or ``None`` for networks without regional audio attention.
         region_weights: how strongly it acts there.
         moved_portrait: the portrait where the landmarks of each frame say that it is, ``(batch, frames, 3, height,
-            width)`` in [-1, 1], or ``None``, see `portraitanim.face.portrait_flow`.
+            width)`` in [-1, 1], or ``None``, see `portraitanim.face.moving_portrait`.
     """
 
     reference_image: torch.Tensor

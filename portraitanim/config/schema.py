@@ -172,6 +172,9 @@ class SamplingConfig:
     """``small`` decodes with a TAESD-compatible autoencoder instead of the weights' own."""
     noise_scale: float = 1.0
     """Standard deviation of the noise, in training as at inference: less of it needs fewer steps."""
+    shared_noise: float = 0.0
+    """Share of the noise's variance that all frames have in common, likewise (the mixed noise of arXiv 2305.10474):
+    what few steps leave of it then does not flicker."""
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -185,7 +188,8 @@ class SamplingConfig:
             _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
         _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
         _require(1 <= self.deep_every_steps <= 100, "sampling.deep_every_steps", "from 1 to 100", self.deep_every_steps)
-        _require(0 <= self.noise_scale <= 1, "sampling.noise_scale", "from 0 to 1", self.noise_scale)
+        for name in ("noise_scale", "shared_noise"):
+            _require(0 <= getattr(self, name) <= 1, f"sampling.{name}", "from 0 to 1", getattr(self, name))
         _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
         _require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,
@@ -200,12 +204,8 @@ class SamplingConfig:
             self.num_motion_frames,
         )
         low, high = self.guidance_interval
-        _require(
-            0.0 <= low <= high <= 1.0,
-            "sampling.guidance_interval",
-            "0 <= low <= high <= 1",
-            self.guidance_interval,
-        )
+        within = 0.0 <= low <= high <= 1.0
+        _require(within, "sampling.guidance_interval", "0 <= low <= high <= 1", self.guidance_interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,7 @@ class Preset:
     landmark_parts: tuple[str, ...] = ()
     """The face parts whose drawing the weights have learned; none where the condition map is a face box."""
     moves_portrait: bool = False
-    """The denoising UNet adds the latents of the portrait where the landmarks say that it is, see `portrait_flow`."""
+    """The denoising UNet adds the latents of the portrait where the landmarks say that it is, see `moving_portrait`."""
     idle_motion: bool = False
     """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing. For weights whose
     head would stay still without landmarks."""

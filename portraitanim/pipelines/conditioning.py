@@ -11,7 +11,7 @@ import torch
 
 from portraitanim.config.schema import Preset
 from portraitanim.face.drawing import draw_landmarks
-from portraitanim.face.portrait_flow import moved_portraits
+from portraitanim.face.moving_portrait import MovingPortrait
 from portraitanim.face.regions import mask_pyramid
 from portraitanim.pipelines.driving import no_sound_windows
 from portraitanim.pipelines.portrait import Portrait
@@ -87,7 +87,7 @@ class AnimationConditioning:
     motion: Motion | None
     parts: tuple[str, ...]
     draws_landmarks: bool
-    moving: Portrait | None = None
+    moving: MovingPortrait | None = None
     device: torch.device | None = None
     dtype: torch.dtype | None = field(default=None)
 
@@ -156,8 +156,7 @@ class AnimationConditioning:
     def _moved_portrait(self, points: np.ndarray | None) -> torch.Tensor | None:
         if self.moving is None or points is None:
             return None
-        moved = moved_portraits(self.moving.image, self.moving.landmarks, points, self.parts)
-        return torch.from_numpy(moved)[None].float() / 127.5 - 1
+        return torch.from_numpy(self.moving.moved(points, self.parts))[None].float() / 127.5 - 1
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> AnimationConditioning:
         """The same conditions, whose windows are made elsewhere or in another number format."""
@@ -209,7 +208,7 @@ def make_conditioning(
         motion=motion,
         parts=parts,
         draws_landmarks=preset.condition_map == "landmarks",
-        moving=portrait if preset.moves_portrait else None,
+        moving=MovingPortrait(portrait.image, portrait.landmarks) if preset.moves_portrait else None,
     )
 
 

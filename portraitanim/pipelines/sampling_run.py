@@ -16,6 +16,7 @@ from torch import Tensor
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import SamplingConfig, to_dict
 from portraitanim.diffusion.guidance import Guidance
+from portraitanim.diffusion.noise import mixed_noise
 from portraitanim.diffusion.windows import overlapping_windows, window_weights
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.models.deep_features import DeepFeatures
@@ -52,6 +53,7 @@ class SamplingRun:
         encode: pictures ``(n, 3, height, width)`` in [-1, 1] → scaled latents.
         execution: how much is computed at once.
         decoder: autoencoder that makes pictures.
+        common_noise: what the noise of all frames shares, ``(portraits, channels, 1, height, width)``, or ``None``.
     """
 
     network: PortraitNetwork
@@ -67,6 +69,7 @@ class SamplingRun:
     encode: Callable[[Tensor], Tensor]
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     decoder: Any = None
+    common_noise: Tensor | None = None
     _stopped: Event = field(default_factory=Event)
 
     @classmethod
@@ -119,6 +122,7 @@ class SamplingRun:
             reference=network.project_reference(features, identity, portrait_latents),
             generator=generator,
             latents=latents,
+            common_noise=_noise(portrait_latents, 1, generator) if sampling.shared_noise and latents is None else None,
             encode=encode,
             execution=execution,
             decoder=decoder,
@@ -148,13 +152,10 @@ class SamplingRun:
                     f"{(batch, num_frames, channels, height, width)}, got {tuple(noise.shape)}."
                 )
         else:
-            # Channels before frames, as the published code draws: the same seed gives the same noise.
-            noise = randn_tensor(
-                (batch, channels, num_frames, height, width),
-                generator=self.generator,
-                device=self.portrait_latents.device,
-                dtype=self.portrait_latents.dtype,
-            ).transpose(1, 2)
+            noise = _noise(self.portrait_latents, num_frames, self.generator)
+            if self.common_noise is not None:
+                noise = mixed_noise(noise, self.common_noise, self.sampling.shared_noise)
+            noise = noise.transpose(1, 2)
         clamp = self.sampling.noise_clamp
         noise = noise if clamp is None else noise.clamp(-clamp, clamp)
         return noise if self.sampling.noise_scale == 1 else noise * self.sampling.noise_scale
@@ -290,3 +291,10 @@ class SamplingRun:
         if self.network.quirks.sum_overlaps_without_guidance and not guided:
             return total
         return total * total.new_tensor(window_weights(windows, num_frames))[:, None, None, None]
+
+
+def _noise(like: Tensor, num_frames: int, generator: Generators) -> Tensor:
+    """``(portraits, channels, num_frames, height, width)``: drawn as the published code does, for the same seeds."""
+    batch, channels, height, width = like.shape
+    size = (batch, channels, num_frames, height, width)
+    return randn_tensor(size, generator=generator, device=like.device, dtype=like.dtype)

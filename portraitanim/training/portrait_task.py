@@ -17,10 +17,11 @@ from portraitanim.config.schema import Preset
 from portraitanim.config.training import AugmentationConfig, LandmarkConfig, TrainingConfig
 from portraitanim.data.dataset import ClipDataset, ClipPiece
 from portraitanim.data.latents import autoencoder_fingerprint
+from portraitanim.diffusion.noise import mixed_noise
 from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.mesh_topology import mirror_points
-from portraitanim.face.portrait_flow import moved_portraits
+from portraitanim.face.moving_portrait import MovingPortrait
 from portraitanim.face.regions import face_box, face_region_map, mask_pyramid, region_masks, union_box
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.weights_folder import write_preset
@@ -136,9 +137,13 @@ class PortraitTask:
         num_frames = self.config.data.num_frames
         timestep = self.module.schedule.draw_timestep(objective.sampling_timesteps, generator)
         noise = torch.randn(num_frames, channels, *size, generator=generator)
+        sampling = self.preset.sampling
+        if sampling.shared_noise:
+            common = torch.randn(1, channels, *size, generator=generator)
+            noise = mixed_noise(noise, common, sampling.shared_noise)
         # The mean of each channel is shifted for the clip as a whole, so that it can be learned (noise offset).
         noise = noise + objective.noise_offset * torch.randn(1, channels, 1, 1, generator=generator)
-        noise = noise * self.preset.sampling.noise_scale
+        noise = noise * sampling.noise_scale
         count = objective.spatial_frames or num_frames
         frames = torch.randperm(num_frames, generator=generator)[:count]
         return {"timesteps": torch.tensor(timestep), "noise": noise, "spatial_frames": frames}
@@ -199,7 +204,7 @@ class PortraitTask:
             parts = choose_parts((config or self.config).landmarks, random)
         values["condition_map"] = torch.from_numpy(self._condition_map(points, size, parts))
         if portrait is not None:
-            values["moved_pictures"] = torch.from_numpy(moved_portraits(portrait, reference, points, parts))
+            values["moved_pictures"] = torch.from_numpy(MovingPortrait(portrait, reference).moved(points, parts))
         if self.preset.network.identity_projection is not None:
             if "identity" not in face:
                 raise InputError(

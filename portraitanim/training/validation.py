@@ -13,7 +13,7 @@ from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.face_measures import mouth_openness
 from portraitanim.face.landmarks import FaceMesh
-from portraitanim.face.portrait_flow import moved_portraits
+from portraitanim.face.moving_portrait import MovingPortrait
 from portraitanim.face.regions import mask_pyramid, region_masks
 from portraitanim.media.image import save_image
 from portraitanim.training.portrait_task import PortraitTask
@@ -84,7 +84,7 @@ class Validation:
             drawn = [draw_landmarks(frame, (size, size), (size, size), PARTS_BESIDE_AUDIO) for frame in points]
             condition_map = torch.from_numpy(np.stack(drawn))
         if preset.moves_portrait:
-            pictures = moved_portraits(portrait, points[0], points, PARTS_BESIDE_AUDIO)
+            pictures = MovingPortrait(portrait, points[0]).moved(points, PARTS_BESIDE_AUDIO)
             moved = torch.from_numpy(pictures)[None].float() / 127.5 - 1
         levels = len(preset.network.denoising_unet.block_out_channels)
         regional = preset.network.denoising_unet.audio_attention_dim is not None

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from portraitanim.data.synthesis.eye_layer import EyeLayer
-from portraitanim.data.synthesis.head_mesh import LEFT_EYE_RING, RIGHT_EYE_RING, HeadMesh
 from portraitanim.data.synthesis.mouth_interior import MouthInterior, MouthLook
 from portraitanim.data.synthesis.portrait_bank import BankPortrait, background_plate, person_colours
-from portraitanim.data.synthesis.triangle_map import sample, triangle_map
 from portraitanim.errors import ShapeError
+from portraitanim.face.eye_layer import EyeLayer
+from portraitanim.face.head_mesh import LEFT_EYE_RING, RIGHT_EYE_RING, HeadMesh
 from portraitanim.face.landmark_groups import LEFT_IRIS, NUM_MESH_POINTS, RIGHT_IRIS
+from portraitanim.face.triangle_map import sample, triangle_map
 from portraitanim.types import NUM_LANDMARKS
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from portraitanim.data.synthesis.head_mesh import HeadMesh
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
-from portraitanim.data.synthesis.triangle_map import sample, triangle_map
 from portraitanim.errors import InputError
 from portraitanim.face.face_measures import head_angles
+from portraitanim.face.head_mesh import HeadMesh
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, NUM_MESH_POINTS
 from portraitanim.face.transforms import fit_similarity
+from portraitanim.face.triangle_map import sample, triangle_map
 
 MAX_TURN_DIFFERENCE_DEGREES = 16.0
 """Faces that are turned further apart than this do not mix: one would show a cheek that the other hides."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from portraitanim.data.synthesis.head_mesh import INNER_LIPS
+from portraitanim.face.head_mesh import INNER_LIPS
 
 _UPPER_TEETH = np.array([0.145, 0.115, 0.10, 0.075, 0.05])
 _LOWER_TEETH = np.array([0.095, 0.095, 0.09, 0.07, 0.05])

@@ -10,9 +10,9 @@ import numpy as np
 
 from portraitanim.data.synthesis.morphing import can_mix, morph
 from portraitanim.data.synthesis.portrait_bank import BankPortrait, background_plate, person_colours
-from portraitanim.data.synthesis.triangle_map import sample
 from portraitanim.errors import InputError
 from portraitanim.face.mesh_topology import mirror_points
+from portraitanim.face.triangle_map import sample
 from portraitanim.face.warping import invert, square_transform, transform_points
 
 

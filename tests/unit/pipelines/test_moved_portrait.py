@@ -43,13 +43,29 @@ def test_without_noise_the_seed_says_nothing() -> None:
     assert (frames(seed=1, noise_scale=0.5) - frames(seed=2, noise_scale=0.5)).abs().max() > 1e-2
 
 
-def test_training_draws_noise_as_strong_as_inference(tmp_path: Path) -> None:
+def test_shared_noise_makes_frames_alike_in_all_clips() -> None:
+    """With everything else the same in each frame, only the noise tells them apart."""
+    still = conditioning("tiny", 6).reference_image[:, None].repeat(1, 6, 1, 1, 1)
+
+    def unlike(shared: float) -> torch.Tensor:
+        made = frames(still, seed=1, noise_scale=1.0, shared_noise=shared)
+        return (made[:, 5] - made[:, 1]).abs().mean()
+
+    assert unlike(1.0) < 0.5 * unlike(0.0)
+
+
+def test_training_draws_the_noise_of_inference(tmp_path: Path) -> None:
     data = small_dataset(tmp_path, "tiny")
-    drawn = {}
-    for scale in (1.0, 0.5):
-        preset = small_preset("tiny", size_px=IMAGE_SIZE, noise_scale=scale)
-        drawn[scale] = make_task(small_recipe("tiny", data), preset).sample(3)["noise"]
-    torch.testing.assert_close(drawn[0.5], 0.5 * drawn[1.0])
+
+    def drawn(**sampling: float) -> torch.Tensor:
+        preset = small_preset("tiny", size_px=IMAGE_SIZE, **sampling)
+        noise: torch.Tensor = make_task(small_recipe("tiny", data), preset).sample(3)["noise"]
+        return noise
+
+    full = drawn(noise_scale=1.0, shared_noise=0.0)
+    torch.testing.assert_close(drawn(noise_scale=0.5, shared_noise=0.0), 0.5 * full)
+    same = drawn(noise_scale=1.0, shared_noise=1.0)
+    torch.testing.assert_close(same, same[:1].expand_as(same))
 
 
 def test_training_shows_the_portrait_moved_to_the_frames(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from portraitanim.data.synthesis.mesh_warp import PortraitWarper
 from portraitanim.data.synthesis.mouth_interior import MouthLook
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
-from portraitanim.data.synthesis.triangle_map import affine_maps, sample, triangle_map
 from portraitanim.errors import ShapeError
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, RIGHT_EYELID_PAIRS
+from portraitanim.face.triangle_map import affine_maps, sample, triangle_map
 from tests.unit.data.synthesis.conftest import LOWER_LIP_AND_CHIN
 
 LOOK = MouthLook(
