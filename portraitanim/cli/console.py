@@ -82,7 +82,12 @@ class Console:
     def set_up_logging(self, verbose: bool) -> None:
         """Show the library's log on stderr: warnings, or everything."""
         level = logging.DEBUG if self.debug else logging.INFO if verbose else logging.WARNING
-        handler = RichHandler(console=self._stderr(), show_time=False, show_path=False, markup=False)
+        handler: logging.Handler
+        if sys.stderr.isatty():
+            handler = RichHandler(console=self._stderr(), show_time=False, show_path=False, markup=False)
+        else:  # RichHandler fills each line up with spaces to the edge, which a pipe does not have.
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         logger = logging.getLogger("portraitanim")
         logger.handlers[:] = [handler]
         logger.setLevel(logging.ERROR if self.quiet else level)
