@@ -199,7 +199,7 @@ def evaluate(
         progress=console.progress(),
         **machine,
     )
-    for note in notes:
+    for note in report.notes:
         console.note(note)
     show([report], chosen, form, intervals, as_json)
     console.note(f"Values of each clip, and a page to look at: {report.output}")

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -119,12 +120,18 @@ def evaluate(
         metrics=values,
         left_out=left_out,
         num_failed=sum(not result.is_measured for result in results),
-        notes=tuple(notes),
+        notes=(*notes, *_shared_notes(results)),
         output=str(output),
     )
     write_report(report, output / REPORT_FILE)
     write_html(report, results, output)
     return report
+
+
+def _shared_notes(results: Sequence[ClipResult]) -> list[str]:
+    """What was noted for at least half of the clips: the report itself says it, once."""
+    counts = Counter(note for result in results for note in dict.fromkeys(result.notes))
+    return [f"{count} of {len(results)} clips: {note}" for note, count in counts.items() if 2 * count >= len(results)]
 
 
 @dataclass(frozen=True, kw_only=True)

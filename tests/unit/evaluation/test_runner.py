@@ -125,6 +125,7 @@ def test_without_a_face_the_other_metrics_stay(tmp_path: Path) -> None:
     assert report.metrics["ssim"].value > 0.99
     assert report.metrics["lmd_mouth"].value is None
     assert any("no face in 8 of 8" in note for note in _by_name(tmp_path / "run")["wall"].notes)
+    assert any(note.startswith("1 of 1 clips: no face in 8 of 8") for note in report.notes)
 
 
 def test_metrics_without_weights_are_left_out_by_name(videos: Path, tmp_path: Path) -> None:
