@@ -6,8 +6,13 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from portraitanim.pipelines.feature_cache import CACHE_VARIABLE
+
+# Other work on the machine must not fail a test.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)

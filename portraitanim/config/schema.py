@@ -171,9 +171,9 @@ class SamplingConfig:
     decoder: Literal["full", "small"] = "full"
     """``small`` decodes with a TAESD-compatible autoencoder instead of the weights' own."""
     noise_scale: float = 1.0
-    """Standard deviation of the noise, in training as at inference: less of it needs fewer steps."""
+    """Standard deviation of the noise: less of it needs fewer steps, and makes videos of several seeds alike."""
     shared_noise: float = 0.0
-    """Share of the noise's variance that all frames have in common, likewise (the mixed noise of arXiv 2305.10474):
+    """Share of the noise's variance that all frames have in common, in training too (mixed noise, arXiv 2305.10474):
     what few steps leave of it then does not flicker."""
     seed: int = 42
 

@@ -235,6 +235,8 @@ class ObjectiveConfig:
     min_snr_per_batch: bool = False
     """Quirk of Hallo's stage 2: the mean loss of the batch is weighted by the mean of its weights."""
     noise_offset: float = 0.05
+    noise_scale: float | None = None
+    """Standard deviation of the noise; ``None`` is that of sampling."""
     scaled_linear_betas: bool = False
     """Quirk of Hallo: trained on another schedule of betas than it samples with."""
     sampling_timesteps: float = 0.0
@@ -249,6 +251,8 @@ class ObjectiveConfig:
         _require(0 <= self.sampling_timesteps <= 1, "objective.sampling_timesteps", "a share", self.sampling_timesteps)
         for name in ("noise_offset", "lip_weight", "expression_weight", "spatial_weight", "lpips_weight"):
             _require(getattr(self, name) >= 0, f"objective.{name}", ">= 0", getattr(self, name))
+        scale = self.noise_scale
+        _require(scale is None or 0 <= scale <= 1, "objective.noise_scale", "from 0 to 1", scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ class PortraitTask:
             noise = mixed_noise(noise, common, sampling.shared_noise)
         # The mean of each channel is shifted for the clip as a whole, so that it can be learned (noise offset).
         noise = noise + objective.noise_offset * torch.randn(1, channels, 1, 1, generator=generator)
-        noise = noise * sampling.noise_scale
+        noise = noise * (sampling.noise_scale if objective.noise_scale is None else objective.noise_scale)
         count = objective.spatial_frames or num_frames
         frames = torch.randperm(num_frames, generator=generator)[:count]
         return {"timesteps": torch.tensor(timestep), "noise": noise, "spatial_frames": frames}

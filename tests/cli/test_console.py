@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from portraitanim.cli.console import Console
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before() -> Iterator[None]:
-    logger = logging.getLogger("portraitanim")
-    handlers, level = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = handlers, level
 
 
 def test_a_warning_in_a_pipe_is_one_line_without_padding(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,6 @@ def damaged(data: bytes) -> st.SearchStrategy[bytes]:
 
 FUZZ = settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large, HealthCheck.too_slow],
 )

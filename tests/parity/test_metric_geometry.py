@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -25,7 +25,6 @@ def test_shape_and_pose_are_the_published_ones(name: str) -> None:
 
 
 @given(turn=st.floats(-0.5, 0.5), scale=st.floats(0.3, 3.0))
-@settings(deadline=None)
 def test_size_of_the_picture_in_pixels_does_not_matter(turn: float, scale: float) -> None:
     generator = np.random.default_rng(0)
     cloud = generator.uniform(-100, 100, (NUM_LANDMARKS, 3)) @ Rotation.from_euler("y", turn).as_matrix().T

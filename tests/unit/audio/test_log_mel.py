@@ -25,7 +25,7 @@ def tone(hz: float, num_samples: int = RATE_HZ) -> torch.Tensor:
     return torch.sin(2 * math.pi * hz / RATE_HZ * torch.arange(num_samples, dtype=torch.float64)).float()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(first=st.integers(1, 20), length=st.integers(1, 20))
 def test_a_piece_with_one_frame_of_context_gives_the_numbers_of_the_whole(first: int, length: int) -> None:
     samples_per_frame = RATE_HZ // 25
@@ -37,7 +37,7 @@ def test_a_piece_with_one_frame_of_context_gives_the_numbers_of_the_whole(first:
     torch.testing.assert_close(states, whole[first : first + length], atol=1e-5, rtol=0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     num_samples=st.integers(1, 20000),
     fps=st.sampled_from([12.5, 24.0, 25.0, 29.97, 60.0, 120.0]),

@@ -68,7 +68,7 @@ def test_channels_are_in_order(tmp_path: Path) -> None:
     assert np.abs(right).max() < 1e-6
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(cuts=st.lists(st.integers(0, 7 * 22_050), max_size=5))
 def test_pieces_do_not_change_the_voice(identity: VocalSeparator, cuts: list[int]) -> None:
     noise = np.random.default_rng(0).normal(size=(2, 7 * 22_050)).astype(np.float32) * 0.1

@@ -129,7 +129,7 @@ def test_passes_differ_from_one_pass_by_the_reach_of_attention_only() -> None:
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(num_samples=st.integers(400, 9000), samples_per_piece=st.integers(1, 5000))
 def test_convolutions_in_pieces_are_those_of_the_whole(norm: str, num_samples: int, samples_per_piece: int) -> None:
     torch.manual_seed(0)

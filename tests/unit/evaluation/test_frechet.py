@@ -40,7 +40,7 @@ def test_the_same_features_twice_are_0_apart() -> None:
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 2**31))
 def test_how_samples_are_split_does_not_matter(num_samples: int, num_dimensions: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from portraitanim.errors import InputError
@@ -27,7 +27,6 @@ def test_still_driver_leaves_the_portrait_as_it_is() -> None:
 
 
 @given(scale=st.floats(0.2, 5.0), right=st.floats(-500, 500), down=st.floats(-500, 500))
-@settings(deadline=None)
 def test_size_and_place_of_the_driver_do_not_matter(scale: float, right: float, down: float) -> None:
     generator = np.random.default_rng(3)
     frames = [face(1) + generator.normal(0, 2, (NUM_LANDMARKS, 3)) for _ in range(4)]

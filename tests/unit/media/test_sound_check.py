@@ -137,7 +137,7 @@ def test_memory_does_not_grow_with_the_sound(tmp_path: Path) -> None:
     assert peaks[1] < peaks[0] + 500_000
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cuts=st.lists(st.integers(0, 30_000), max_size=5),
     rate_hz=st.sampled_from([8_000, 11_025, 22_050, 48_000]),
@@ -154,7 +154,7 @@ def test_levels_do_not_depend_on_the_pieces(cuts: list[int], rate_hz: int, num_s
         assert getattr(pieces, name) == pytest.approx(value, rel=1e-9), name
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=6))
 def test_speech_does_not_depend_on_the_pieces(cuts: list[int]) -> None:
     samples = np.random.default_rng(0).normal(size=20_000).astype(np.float32) * 0.2

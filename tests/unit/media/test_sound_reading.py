@@ -56,7 +56,7 @@ def test_sound_of_a_video_starts_with_its_picture(encode_file: Callable[..., Pat
     assert abs(loud[0] / 48_000 - 0.2) < 0.005  # the encoder's pre-echo
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     chunk_seconds=st.floats(0.003, 0.7),
     rates=st.sampled_from([(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (16_000, 16_000), (22_050, 44_100)]),

@@ -89,7 +89,7 @@ def test_varying_rate_is_resampled_by_nearest_time(tmp_path: Path) -> None:
     assert len(shown) in (9, 10)  # 340 ms and the last frame's own time
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(steps=st.lists(st.integers(5, 150), min_size=3, max_size=20), fps=st.sampled_from([24, 25, 30, 29.97]))
 def test_resampled_time_never_strays(tmp_path_factory: pytest.TempPathFactory, steps: list[int], fps: float) -> None:
     times = [0, *np.cumsum(steps).tolist()]

@@ -54,16 +54,18 @@ def test_shared_noise_makes_frames_alike_in_all_clips() -> None:
     assert unlike(1.0) < 0.5 * unlike(0.0)
 
 
-def test_training_draws_the_noise_of_inference(tmp_path: Path) -> None:
+def test_training_draws_the_noise_of_inference_or_its_own(tmp_path: Path) -> None:
     data = small_dataset(tmp_path, "tiny")
 
-    def drawn(**sampling: float) -> torch.Tensor:
+    def drawn(own: float | None = None, **sampling: float) -> torch.Tensor:
         preset = small_preset("tiny", size_px=IMAGE_SIZE, **sampling)
-        noise: torch.Tensor = make_task(small_recipe("tiny", data), preset).sample(3)["noise"]
+        recipe = small_recipe("tiny", data, objective={"noise_scale": own})
+        noise: torch.Tensor = make_task(recipe, preset).sample(3)["noise"]
         return noise
 
     full = drawn(noise_scale=1.0, shared_noise=0.0)
     torch.testing.assert_close(drawn(noise_scale=0.5, shared_noise=0.0), 0.5 * full)
+    torch.testing.assert_close(drawn(own=0.25, noise_scale=0.5, shared_noise=0.0), 0.25 * full)
     same = drawn(noise_scale=1.0, shared_noise=1.0)
     torch.testing.assert_close(same, same[:1].expand_as(same))
 

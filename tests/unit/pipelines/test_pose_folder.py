@@ -231,7 +231,7 @@ def outcome(data: bytes) -> None:
 
 
 @given(st.sampled_from(VALID), st.integers(0, 400))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @pytest.mark.timeout(120)
 def test_truncated_pickle_is_an_error_of_ours(data: bytes, length: int) -> None:
     if length < len(data):
@@ -240,7 +240,7 @@ def test_truncated_pickle_is_an_error_of_ours(data: bytes, length: int) -> None:
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @pytest.mark.timeout(120)
 def test_damaged_pickle_is_an_array_or_an_error_of_ours(data: bytes, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(data)
@@ -251,7 +251,7 @@ def test_damaged_pickle_is_an_array_or_an_error_of_ours(data: bytes, changes: li
 
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=25))
 @example([SNIPPETS[0], b"}", b"b"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.timeout(120)
 def test_any_program_is_an_array_or_an_error_of_ours(program: list[bytes]) -> None:
     outcome(b"\x80\x04" + b"".join(program) + b".")

@@ -40,7 +40,7 @@ def clips_of(stream: SoundStream, length: int = 8) -> torch.Tensor:
     return torch.cat(clips, dim=1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     num_samples=st.integers(1, 3 * RATE_HZ), size=st.integers(50, 9000), fps=st.sampled_from([24.0, 25.0, 29.97, 60.0])
 )
@@ -54,7 +54,7 @@ def test_states_of_the_stream_are_those_of_the_whole_sound(num_samples: int, siz
     torch.testing.assert_close(streamed, whole, atol=2e-5, rtol=0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(size=st.integers(1, 5000))
 def test_where_chunks_are_cut_changes_no_bit(size: int) -> None:
     waveform = sound(1.3)

@@ -203,7 +203,7 @@ def outcome(data: bytes) -> None:
 
 
 @given(st.integers(0, len(VALID) - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @pytest.mark.timeout(120)
 def test_truncated_file_is_an_error_of_ours(length: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -214,7 +214,7 @@ def test_truncated_file_is_an_error_of_ours(length: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, HEADER_LENGTH + 40), st.integers(0, 255)), min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.timeout(120)
 def test_damaged_file_is_a_track_or_an_error_of_ours(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(VALID)
@@ -239,7 +239,7 @@ JSON = st.recursive(
     ),
     st.sampled_from(["found", "matrices", "blendshapes", "nothing"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.timeout(120)
 def test_hostile_header_is_an_error_of_ours(changes: dict[str, Any], dropped: str) -> None:
     header = json.loads(VALID[8 : 8 + HEADER_LENGTH])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from portraitanim.data.preparation.clip_writing import picture_hash
@@ -44,7 +44,6 @@ def test_copy_of_a_copy_is_a_copy_of_the_first() -> None:
     assert {name: copy.of for name, copy in found.items()} == {"b": "a", "c": "a"}
 
 
-@settings(deadline=None)  # other work on the machine must not fail it
 @given(st.integers(0, 1000), st.integers(40, 200), st.integers(40, 200), st.integers(0, 100))
 def test_correlation_agrees_with_the_definition(seed: int, first: int, second: int, offset: int) -> None:
     a, b = speech(seed, first), speech(seed + 1, second)
@@ -80,7 +79,6 @@ def test_picture_hash_survives_scaling_and_noise_and_tells_pictures_apart() -> N
     assert bits(first, second) > 16
 
 
-@settings(deadline=None)
 @given(st.sets(st.text(min_size=1, max_size=5), min_size=2, max_size=60), st.integers(0, 5))
 def test_a_tenth_of_the_identities_is_held_out(names: set[str], seed: int) -> None:
     chosen = held_out_identities(names, 0.1, seed)

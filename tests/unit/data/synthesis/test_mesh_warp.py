@@ -82,7 +82,7 @@ def test_landmarks_of_another_topology_are_rejected(warper: PortraitWarper) -> N
         warper.frame(np.zeros((468, 3), np.float32))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-6, 6), st.floats(-6, 6), st.floats(0.8, 1.25))
 def test_triangle_map_of_an_affine_motion_is_its_inverse(dx: float, dy: float, scale: float) -> None:
     source = np.array([[0, 0], [64, 0], [0, 64], [64, 64], [30, 26]], np.float64)
