@@ -107,7 +107,7 @@ def open_animator(
             open of ``dtype``, ``offload`` and ``execution``.
         options: how videos will be made, as far as memory depends on it; by default as the weights say.
         has_driving: whether landmarks will drive; matters where ``weights`` is ``None``.
-        **execution: ``execution``, ``channels_last``, ``compiled`` and ``cache``, see `load_animator`.
+        **execution: ``execution``, ``channels_last``, ``fused``, ``compiled`` and ``cache``, see `load_animator`.
 
     Raises:
         MissingWeightsError: the weights, or something they need, are not installed.
@@ -149,6 +149,7 @@ def load_animator(
     offload: bool = False,
     execution: ExecutionConfig | None = None,
     channels_last: bool | None = None,
+    fused: bool | None = None,
     compiled: bool = False,
     cache: bool = True,
 ) -> Animator:
@@ -162,6 +163,7 @@ def load_animator(
         offload: see `open_animator`.
         execution: how much is computed at once; ``None`` for what suits the device.
         channels_last: how convolutions lie in memory; ``None`` for channels-last in the autoencoder on a CPU.
+        fused: one projection per self-attention, see `join_projections`; ``None`` for yes on CUDA.
         compiled: compile the denoising network and the decoder, see `compile_regions`.
         cache: keep what is computed of a portrait on disk, see `FeatureCache`.
     """
@@ -193,7 +195,7 @@ def load_animator(
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )
-    lay_out(pipeline, place.type, channels_last, compiled)
+    lay_out(pipeline, place.type, channels_last=channels_last, fused=fused, compiled=compiled)
     if offload:
         pipeline.enable_model_cpu_offload(device=place)
     else:
@@ -201,14 +203,28 @@ def load_animator(
     return Animator(parts)
 
 
-def lay_out(pipeline: PortraitAnimationPipeline, device_type: str, channels_last: bool | None, compiled: bool) -> None:
-    """Lay networks channels-last, and have them compiled, where that is asked for or known to be faster."""
+def lay_out(
+    pipeline: PortraitAnimationPipeline,
+    device_type: str,
+    *,
+    channels_last: bool | None = None,
+    fused: bool | None = None,
+    compiled: bool = False,
+) -> None:
+    """Lay networks channels-last, join projections and compile, where that is asked for or suits the device.
+
+    Joined projections make no difference on a CPU that could be measured (the bundled network), so they are
+    off there; on CUDA, where each product is a launch, they are on. They have not been run on a GPU.
+    """
+    from portraitanim.models.projections import join_projections
     from portraitanim.pipelines.network_layout import compile_regions, lay_channels_last
 
     if channels_last or (channels_last is None and device_type == "cpu"):
         lay_channels_last(pipeline.vae, pipeline.condition_encoder)
     if channels_last:
         lay_channels_last(pipeline.reference_unet, pipeline.denoising_unet)
+    if fused or (fused is None and device_type == "cuda"):
+        join_projections(pipeline.reference_unet, pipeline.denoising_unet)
     if compiled:
         compile_regions(pipeline.denoising_unet, pipeline.vae.decoder)
 

@@ -43,6 +43,7 @@ def open_scenario(scenario: Scenario) -> Animator:
             dtype=scenario.dtype,
             execution=variant.execution(device.type),
             channels_last=variant.channels_last,
+            fused=variant.fused,
             compiled=variant.compiled,
             cache=False,  # each run pays for all that it does
         )
@@ -54,7 +55,13 @@ def open_scenario(scenario: Scenario) -> Animator:
         identity_encoder=_identity_encoder(str(device)),
         execution=variant.execution(device.type),
     )
-    lay_out(animator.parts.pipeline, device.type, variant.channels_last, variant.compiled)
+    lay_out(
+        animator.parts.pipeline,
+        device.type,
+        channels_last=variant.channels_last,
+        fused=variant.fused,
+        compiled=variant.compiled,
+    )
     return animator
 
 

@@ -9,7 +9,7 @@ from portraitanim.config.execution import ExecutionConfig
 from portraitanim.errors import ConfigError
 
 _NUMBERS = {"decode-batch": "num_frames_per_decode", "window-batch": "num_windows_per_call"}
-_SWITCHES = ("channels-last", "compile", "work-ahead", "plain")
+_SWITCHES = ("channels-last", "fused", "compile", "work-ahead", "plain")
 VARIANT_WORDS = (*_SWITCHES, *(f"{name}=N" for name in _NUMBERS))
 
 
@@ -19,11 +19,13 @@ class Variant:
 
     Attributes:
         channels_last: whether convolutions lie channels-last; ``None`` for what suits the device.
+        fused: whether self-attentions project by one product; ``None`` for what suits the device.
         compiled: repeated blocks are compiled.
         chosen: fields of `ExecutionConfig` that were named.
     """
 
     channels_last: bool | None = None
+    fused: bool | None = None
     compiled: bool = False
     chosen: dict[str, Any] | None = None
 
@@ -47,12 +49,14 @@ def parse_variant(text: str) -> Variant:
             chosen[_NUMBERS[name]] = int(number)
         elif word == "plain":
             plain = ExecutionConfig()
-            variant = replace(variant, channels_last=bool(variant.channels_last))
+            variant = replace(variant, channels_last=bool(variant.channels_last), fused=bool(variant.fused))
             chosen = {field.name: getattr(plain, field.name) for field in fields(plain)} | chosen
         elif word == "work-ahead":
             chosen["work_ahead"] = True
         elif word == "compile":
             variant = replace(variant, compiled=True)
+        elif word == "fused":
+            variant = replace(variant, fused=True)
         elif word == "channels-last":
             variant = replace(variant, channels_last=True)
         else:

@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from portraitanim.models.projections import KeysValues, project
+
 _MAX_SCORES = 2**22
 """Scores of attention by plain products that are there at once; 8 MB stay in the caches, more are slower than torch's
 kernel, which keeps none."""
 
-KeysValues = tuple[Tensor, Tensor]
+_SHORT_ROW = 32
+
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 
@@ -85,12 +88,17 @@ def _multiplies_faster(query: Tensor) -> bool:
 
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
-    return torch.matmul(scores.softmax(dim=-1), value)
+    return torch.matmul(_softmax(scores), value)
 
 
-def project_keys_values(attention: Attention, tokens: Tensor) -> KeysValues:
-    """Keys and values of ``(..., tokens, channels)``: computed once, read in every denoising step."""
-    return attention.to_k(tokens), attention.to_v(tokens)
+def _softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last axis. Torch's kernel takes one row at a time, and for short rows most of its time is lost.
+
+    Measured in bfloat16 on rows of 8 to 10: 3 to 5 times as fast along the first axis, where rows lie side by side.
+    """
+    if scores.shape[-1] > _SHORT_ROW:
+        return scores.softmax(dim=-1)
+    return scores.movedim(-1, 0).contiguous().softmax(dim=0).movedim(0, -1)
 
 
 def start_at_zero(layer: _Layer) -> _Layer:
@@ -118,7 +126,7 @@ class ReferenceAttentionProcessor:
         context = context or SpatialContext()
         if context.recorded is not None:
             context.recorded[context.name] = hidden_states
-        query, (key, value) = attn.to_q(hidden_states), project_keys_values(attn, hidden_states)
+        query, key, value = project(attn, hidden_states)
         alone = len(query) if context.reference is None else context.num_rows_without_reference
         parts = []
         if alone:

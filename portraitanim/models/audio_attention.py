@@ -11,7 +11,8 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from portraitanim.models.attention_processors import KeysValues, attend, project_keys_values, start_at_zero
+from portraitanim.models.attention_processors import attend, start_at_zero
+from portraitanim.models.projections import KeysValues, project, project_keys_values
 from portraitanim.types import REGION_NAMES
 
 
@@ -87,8 +88,7 @@ class RegionalAudioAttention(nn.Module):
         """
         size = hidden_states.shape[-2:]
         tokens = self.proj_in(self.norm(hidden_states)).flatten(2).transpose(1, 2)
-        normed = self.norm1(tokens)
-        seen = attend(self.attn1.to_q(normed), *project_keys_values(self.attn1, normed), self.attn1.heads)
+        seen = attend(*project(self.attn1, self.norm1(tokens)), self.attn1.heads)
         tokens = tokens + self.attn1.to_out[0](seen)
         tokens = tokens + self._hear(self.norm2(tokens), context)
         tokens = tokens + self.ff(self.norm3(tokens))

@@ -12,9 +12,9 @@ from torch import Tensor, cat, nn
 from torch.nn.functional import silu
 
 from portraitanim.errors import ShapeError
-from portraitanim.models.attention_processors import KeysValues, project_keys_values
 from portraitanim.models.audio_attention import RegionalAudioAttention
 from portraitanim.models.deep_features import DeepFeatures
+from portraitanim.models.projections import KeysValues, project_keys_values
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes

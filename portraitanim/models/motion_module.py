@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from portraitanim.models.attention_processors import attend, start_at_zero
+from portraitanim.models.projections import project, project_keys_values, project_query
 
 
 class MotionModule(nn.Module):
@@ -63,8 +64,11 @@ class MotionModule(nn.Module):
         for index, (norm, attention) in enumerate(self._layers()):
             normed = norm(tokens) + positions
             kept = num_motion if index == len(self.norms) - 1 else 0
-            query = attention.to_q(normed[:, kept:])
-            seen = attend(query, attention.to_k(normed), attention.to_v(normed), attention.heads)
+            if kept:
+                parts = (project_query(attention, normed[:, kept:]), *project_keys_values(attention, normed))
+            else:
+                parts = project(attention, normed)
+            seen = attend(*parts, attention.heads)
             tokens = tokens[:, kept:] + attention.to_out[0](seen)
         tokens = self.proj_out(tokens + self.ff(self.ff_norm(tokens)))
         tokens = tokens.unflatten(0, (-1, height * width)).permute(0, 2, 3, 1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from portraitanim.config.schema import Quirks
 from portraitanim.errors import ShapeError
-from portraitanim.models.attention_processors import KeysValues
+from portraitanim.models.projections import KeysValues
 from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection

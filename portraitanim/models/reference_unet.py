@@ -7,7 +7,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from portraitanim.errors import ShapeError
-from portraitanim.models.attention_processors import KeysValues, project_keys_values
+from portraitanim.models.projections import KeysValues, project_keys_values
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.models.unet_stage import LayerSizes

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, arange
 
-from portraitanim.models.attention_processors import KeysValues, SpatialContext
+from portraitanim.models.attention_processors import SpatialContext
 from portraitanim.models.audio_attention import RegionalAudioContext
+from portraitanim.models.projections import KeysValues
 
 
 @dataclass(frozen=True, kw_only=True)
