@@ -195,7 +195,7 @@ def load_animator(
         name=choice.name,
         fingerprint=weights_fingerprint(choice.folder),
     )
-    lay_out(pipeline, place.type, channels_last=channels_last, fused=fused, compiled=compiled)
+    lay_out(pipeline, place.type, channels_last=channels_last, fused=fused, compiled=compiled, offloaded=offload)
     if offload:
         pipeline.enable_model_cpu_offload(device=place)
     else:
@@ -210,14 +210,17 @@ def lay_out(
     channels_last: bool | None = None,
     fused: bool | None = None,
     compiled: bool = False,
+    offloaded: bool = False,
 ) -> None:
     """Lay networks channels-last, join projections and compile, where that is asked for or suits the device.
 
+    On CUDA, compiled networks also replay whole steps as CUDA graphs, unless they are offloaded; see `StepGraphs`.
     Joined projections make no difference on a CPU that could be measured (the bundled network), so they are
     off there; on CUDA, where each product is a launch, they are on. They have not been run on a GPU.
     """
     from portraitanim.models.projections import join_projections
     from portraitanim.pipelines.network_layout import compile_regions, lay_channels_last
+    from portraitanim.pipelines.step_graphs import replay_steps
 
     if channels_last or (channels_last is None and device_type == "cpu"):
         lay_channels_last(pipeline.vae, pipeline.condition_encoder)
@@ -227,6 +230,8 @@ def lay_out(
         join_projections(pipeline.reference_unet, pipeline.denoising_unet)
     if compiled:
         compile_regions(pipeline.denoising_unet, pipeline.vae.decoder)
+        if device_type == "cuda" and not offloaded:
+            replay_steps(pipeline.denoising_unet)
 
 
 def weights_preset(folder: Path, preset: str | None = None) -> Preset:
