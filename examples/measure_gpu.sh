@@ -28,14 +28,16 @@ if [ "$mode" = --dry ]; then
         --set sampling.num_motion_frames=0)
     table7=(--table7 "${small[@]}")
     tiny=(--preset tiny --size 64 --frames 10 --repeats 1 --device cpu)
-    variants=(--variant plain+channels-last)
+    variants=(--variant plain+channels-last+fused)
 elif [ -z "$mode" ]; then
     hallo=(--preset hallo --size 512 --frames 32 --device cuda)
     acc=(--preset echomimic-acc --size 512 --frames 96 --device cuda)
     table7=(--table7 --device cuda --chart "$results/table7.png")
     tiny=(--preset tiny --frames 96 --device cuda)
     variants=(--variant plain --variant plain+work-ahead --variant plain+decode-batch=4 --variant plain+decode-batch=8
-        --variant plain+channels-last --variant plain+compile --variant compile+channels-last)
+        --variant plain+channels-last --variant plain+fused
+        # With compile, steps are replayed as CUDA graphs.
+        --variant plain+compile --variant plain+compile+fused --variant compile+channels-last)
 else
     echo "Unknown option $mode: use --dry, or nothing." >&2
     exit 2

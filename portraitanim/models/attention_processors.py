@@ -21,6 +21,7 @@ _MAX_SCORES = 2**22
 kernel, which keeps none."""
 
 _SHORT_ROW = 32
+"""Keys per query up to which the softmax goes along the first axis: temporal attention, audio tokens."""
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 

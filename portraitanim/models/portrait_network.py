@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from portraitanim.config.schema import Quirks
 from portraitanim.errors import ShapeError
-from portraitanim.models.projections import KeysValues
 from portraitanim.models.deep_features import DeepFeatures
 from portraitanim.models.denoising_unet import DenoisingUNet
 from portraitanim.models.embedders import AudioProjection, ConditionEncoder, IdentityProjection
+from portraitanim.models.projections import KeysValues
 from portraitanim.models.reference_unet import ReferenceUNet
 from portraitanim.models.unet_context import UNetContext
 from portraitanim.types import BatchLayout, RegionMasks, RegionWeights

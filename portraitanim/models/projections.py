@@ -43,10 +43,8 @@ def join_projections(*networks: nn.Module) -> int:
     """Make one matrix product of the three projections of each self-attention.
 
     The same numbers within rounding; the state dict keeps its keys, read and written. For networks whose attentions
-    run in this package: the processors of diffusers do not know it. Not for training that started before: an
-    optimizer would hold parameters that are no longer used.
-
-    Measured on a CPU for the bundled network, three products against one: see `lay_out`.
+    run in this package: the processors of diffusers do not know it. Not for training that has started: its optimizer
+    would hold parameters that are no longer used.
 
     Returns:
         How many attentions were joined.

@@ -40,8 +40,11 @@ def lay_channels_last(*networks: nn.Module) -> None:
 def compile_regions(*networks: nn.Module, backend: str = "inductor") -> int:
     """Compile the repeated blocks of networks, for the sizes that they will be called with (static shapes).
 
-    The first call of each size compiles, which takes minutes at full size; torch keeps the result on disk
-    (``TORCHINDUCTOR_CACHE_DIR``), so that a second run of the same sizes starts sooner. Keys of the state dict stay.
+    The first call of each size compiles; torch keeps the result on disk (``TORCHINDUCTOR_CACHE_DIR``), so that a second
+    run of the same sizes starts sooner. Keys of the state dict stay.
+
+    Measured on a CPU with the bundled network in bfloat16: its 16 sizes of blocks are some hundred runs of g++, 125 s
+    of a core (on a busy machine half an hour by the clock); a step is 1.15 times as fast then.
 
     Args:
         networks: usually the denoising network and the decoder.

@@ -100,8 +100,8 @@ def test_batch_of_nothing_is_refused(name: str) -> None:
 
 
 def test_variant_is_read() -> None:
-    read = parse_variant("channels-last+compile+decode-batch=8")
-    assert (read.channels_last, read.compiled) == (True, True)
+    read = parse_variant("channels-last+fused+compile+decode-batch=8")
+    assert (read.channels_last, read.fused, read.compiled) == (True, True, True)
     assert read.execution("cuda") == ExecutionConfig(num_frames_per_decode=8, work_ahead=True)
     assert parse_variant("plain+window-batch=3").execution("cuda") == ExecutionConfig(num_windows_per_call=3)
     assert parse_variant("").execution("cuda") is None

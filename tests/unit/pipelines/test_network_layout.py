@@ -43,6 +43,19 @@ def test_blocks_can_be_traced_whole(system: str) -> None:
     assert list(pipe.denoising_unet.state_dict()) == keys
 
 
+def test_longer_videos_have_no_other_sizes(system: str) -> None:
+    """Ten frames are two clips of four and one of two, or windows that lie in a ring: all are computed at full length."""
+    pipe = small_pipeline(system)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compile_regions(pipe.denoising_unet, pipe.vae.decoder, backend="eager")
+    graphs = []
+    for num_frames in (8, 10):
+        pipe(conditioning(system, num_frames), generator=torch.Generator().manual_seed(0), guidance_scale=1.5)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] > 0
+
+
 @pytest.mark.slow
 def test_compiled_network_makes_the_same_video() -> None:
     pipe = small_pipeline("tiny")
