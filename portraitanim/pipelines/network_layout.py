@@ -44,7 +44,8 @@ def compile_regions(*networks: nn.Module, backend: str = "inductor") -> int:
     run of the same sizes starts sooner. Keys of the state dict stay.
 
     Measured on a CPU with the bundled network in bfloat16: its 16 sizes of blocks are some hundred runs of g++, 125 s
-    of a core (on a busy machine half an hour by the clock); a step is 1.15 times as fast then.
+    of a core (on a busy machine half an hour by the clock), and 7 s for the next process; a step is 1.15 times as fast
+    then.
 
     Args:
         networks: usually the denoising network and the decoder.

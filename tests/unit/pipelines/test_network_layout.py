@@ -44,7 +44,7 @@ def test_blocks_can_be_traced_whole(system: str) -> None:
 
 
 def test_longer_videos_have_no_other_sizes(system: str) -> None:
-    """Ten frames are two clips of four and one of two, or windows that lie in a ring: all are computed at full length."""
+    """Ten frames are two clips of four and one of two, or windows in a ring: all are computed at full length."""
     pipe = small_pipeline(system)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
