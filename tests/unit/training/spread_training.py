@@ -27,6 +27,9 @@ class SpreadingAccelerator(accelerate.Accelerator):
         self.state.distributed_type = DistributedType.FSDP
         self.state.fsdp_plugin = FullyShardedDataParallelPlugin()
 
+    def end_training(self) -> None:
+        """Keeps the processes together for the second training."""
+
 
 if __name__ == "__main__":
     os.environ["FSDP_VERSION"] = "2"
