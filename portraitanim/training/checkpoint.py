@@ -103,9 +103,12 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
     for number, entries in optimizer.state_dict()["state"].items():
-        for name, value in entries.items():
-            kept: dict[str, Any] = tensors if isinstance(value, Tensor) else values
-            kept[f"{number}.{name}"] = value
+        for name, value in _unwrapped(entries).items():
+            if isinstance(value, Tensor):
+                # bitsandbytes has one table of 8-bit values for all parameters; safetensors wants each tensor apart.
+                tensors[f"{number}.{name}"] = value.clone() if name.startswith("qmap") else value
+            else:
+                values[f"{number}.{name}"] = value
     return tensors, values
 
 
@@ -116,6 +119,13 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _unwrapped(entries: dict[str, Any]) -> dict[str, Any]:
+    """One parameter's state without the inner dict of bitsandbytes, which takes its entries back with or without it."""
+    inner = [value for value in entries.values() if isinstance(value, dict)]
+    outer = {name: value for name, value in entries.items() if not isinstance(value, dict)}
+    return {**outer, **{name: value for values in inner for name, value in values.items()}}
 
 
 def _as_os_error(error: SafetensorError) -> OSError:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ from portraitanim.training.checkpoint import (
 from portraitanim.training.ema import MovingAverage
 from portraitanim.training.optimizer import learning_rate, make_optimizer
 from portraitanim.training.run_setup import TrainingResult, installed_trackers, precision_name
+from portraitanim.training.sharding import gather, module_to_spread, require_supported, spread_like, weights_in
+from portraitanim.training.stopping import OrderlyStop
 from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class TrainingEngine:
         # accelerate remembers the number format of the process's first run.
         AcceleratorState._reset_state()
         cpu = device == "cpu" or not torch.cuda.is_available()
+        require_supported(config, cpu)
         self.accelerator = Accelerator(
             mixed_precision=precision_name(config.mixed_precision, cpu),
             gradient_accumulation_steps=config.accumulation_steps,
@@ -89,12 +91,15 @@ class TrainingEngine:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         torch.manual_seed(config.seed)
-        self.learning = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
-        optimizer = make_optimizer(list(self.learning.values()), config)
-        self.module, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        self.is_spread = self.accelerator.is_fsdp2
+        module = module_to_spread(self.accelerator, task.module) if self.is_spread else task.module
+        optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], config)
+        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        # Only now, since accelerate may have put other parameters in their places.
+        self.learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.average = None if config.ema_decay is None else MovingAverage(self.learning, config.ema_decay)
         self.step = 0
-        self._stop: str | None = None
+        self._stop = OrderlyStop()
 
     def run(self, resume: bool = False) -> TrainingResult:
         """Make the steps that are left, then write the weights.
@@ -110,18 +115,18 @@ class TrainingEngine:
         self._begin(resume)
         started, losses = time.monotonic(), [math.nan]
         try:
-            with self._orderly_end(), self.progress.task("training", self.config.num_steps - self.step) as shown:
+            with self._stop.listening(), self.progress.task("training", self.config.num_steps - self.step) as shown:
                 for loss in self._steps():
                     losses = [*losses[-99:], loss]
                     shown.advance()
-                    due = self.step % self.config.checkpoint_every_steps == 0
-                    if due or self._stop or self.step == self.config.num_steps:
+                    due, stop = self.step % self.config.checkpoint_every_steps == 0, self._stop.agreed(self.accelerator)
+                    if due or stop or self.step == self.config.num_steps:
                         self.save()
                     if self.validate_every_steps and self.step % self.validate_every_steps == 0:
                         self._validate()
-                    if self._stop and self.step < self.config.num_steps:
+                    if stop and self.step < self.config.num_steps:
                         raise TrainingError(
-                            f"Stopped by {self._stop} after step {self.step} of {self.config.num_steps}. "
+                            f"Stopped by {stop} after step {self.step} of {self.config.num_steps}. "
                             f"The state is in {checkpoint_folder(self.output, self.step)}; --resume goes on from there."
                         )
         except MediaError as error:
@@ -140,20 +145,19 @@ class TrainingEngine:
     def save(self) -> None:
         """Write a checkpoint, and the weights as the package reads them."""
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            optimizer, values = flatten_optimizer(self.optimizer.optimizer)
-            tensors: dict[str, dict[str, Tensor]] = {"parameters": dict(self.learning), "optimizer": optimizer}
-            if self.average is not None:
-                tensors["average"] = self.average.values
+        is_main = self.accelerator.is_main_process
+        optimizer, values = flatten_optimizer(self.optimizer.optimizer)
+        tensors = {"parameters": gather(self.learning, is_main), "optimizer": gather(optimizer, is_main)}
+        if self.average is not None:
+            tensors["average"] = gather(self.average.values, is_main)
+        if is_main:
             state: dict[str, Any] = {"step": self.step, "optimizer": values, "settings": self.settings}
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             folder = checkpoint_folder(self.output, self.step)
             write_checkpoint(folder, tensors, state, self.config.keep_checkpoints)
-            with (
-                self.average.applied(self.learning) if self.average is not None else nullcontext(),
-                whole_folder(self.output / WEIGHTS) as partial,
-            ):
+            kept = tensors.get("average", tensors["parameters"])
+            with self._kept_weights(kept), whole_folder(self.output / WEIGHTS) as partial:
                 self.task.save(partial, self.accelerator.device)
         self.accelerator.wait_for_everyone()
 
@@ -184,10 +188,13 @@ class TrainingEngine:
             )
         with torch.no_grad():
             for name, parameter in self.learning.items():
-                parameter.copy_(saved[name])
+                parameter.copy_(spread_like(saved[name], parameter))
         if self.average is not None:
-            self.average.load(tensors.get("average", saved))
-        restore_optimizer(self.optimizer.optimizer, tensors["optimizer"], state["optimizer"])
+            average = tensors.get("average", saved)
+            self.average.load({name: spread_like(average[name], p) for name, p in self.learning.items()})
+        parameters = list(self.learning.values())
+        optimizer = {k: spread_like(v, parameters[int(k.split(".")[0])]) for k, v in tensors["optimizer"].items()}
+        restore_optimizer(self.optimizer.optimizer, optimizer, state["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
@@ -264,36 +271,25 @@ class TrainingEngine:
 
     def _validate(self) -> None:
         self.accelerator.wait_for_everyone()
-        if self.validate is not None and self.accelerator.is_main_process:
-            folder = self.output / VALIDATION
-            folder.mkdir(exist_ok=True)
-            with self.average.applied(self.learning) if self.average is not None else nullcontext():
-                values = self.validate(folder, self.step)
-            self._write_log({f"validation_{name}": value for name, value in values.items()})
+        if self.validate is not None:
+            values = self.learning if self.average is None else self.average.values
+            whole = gather(values, self.accelerator.is_main_process)
+            if self.accelerator.is_main_process:
+                folder = self.output / VALIDATION
+                folder.mkdir(exist_ok=True)
+                with self._kept_weights(whole):
+                    measured = self.validate(folder, self.step)
+                self._write_log({f"validation_{name}": value for name, value in measured.items()})
         self.accelerator.wait_for_everyone()
+
+    def _kept_weights(self, values: dict[str, Tensor]) -> AbstractContextManager[None]:
+        """Within the block, the task's module has the weights of the main process that are written and validated."""
+        if self.is_spread:
+            return weights_in(self.task.module, values, self.accelerator.device)
+        return nullcontext() if self.average is None else self.average.applied(self.learning)
 
     def _last_state(self) -> str:
         found = list_checkpoints(self.output)
         if not found:
             return "No checkpoint had been written yet."
         return f"The last good state is intact in {found[-1]}; --resume goes on from there."
-
-    @contextmanager
-    def _orderly_end(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the run after the step that is being made, and save it; a second one ends at once."""
-
-        def stop(number: int, frame: Any) -> None:
-            del frame
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = signal.Signals(number).name
-
-        try:
-            before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # signals belong to the main thread; elsewhere its owner decides
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

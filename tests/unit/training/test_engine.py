@@ -106,6 +106,26 @@ def test_two_and_two_steps_equal_four_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+def test_8_bit_adam_keeps_8_bits_and_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+
+    def wide() -> LineTask:
+        # Below 4096 numbers a parameter's state stays in 32 bits: of this layer the weight has 8 bits, the bias 32.
+        task = LineTask()
+        task.module.layer = nn.Sequential(nn.Linear(3, 2048), nn.Linear(2048, 1))
+        return task
+
+    engine(wide(), tmp_path / "whole", optimizer="adamw-8bit").run()
+    first, last = list_checkpoints(tmp_path / "whole")
+    (tmp_path / "parts").mkdir()
+    first.rename(tmp_path / "parts" / first.name)
+    engine(wide(), tmp_path / "parts", optimizer="adamw-8bit").run(resume=True)
+    whole, parts = everything(last), everything(list_checkpoints(tmp_path / "parts")[-1])
+    assert {value.dtype for key, value in whole.items() if "state" in key} == {torch.uint8, torch.float32}
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
 def test_accumulated_passes_equal_one_large_batch(tmp_path: Path) -> None:
     # Equal up to the order of additions in fp32.
     engine(LineTask(), tmp_path / "one", batch_size=4).run()
