@@ -61,8 +61,8 @@ def bench(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Way of computing: plain, channels-last, compile, work-ahead, decode-batch=N, window-batch=N, or "
-            "several joined by +.",
+            help="Way of computing: plain, channels-last, compile, work-ahead, decode-batch=N, window-batch=N, "
+            "decode-tile=PX, or several joined by +.",
             rich_help_panel=_WHAT,
         ),
     ] = None,

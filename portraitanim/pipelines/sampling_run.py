@@ -160,6 +160,11 @@ class SamplingRun:
         noise = noise if clamp is None else noise.clamp(-clamp, clamp)
         return noise if self.sampling.noise_scale == 1 else noise * self.sampling.noise_scale
 
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """Scaled latents of frames ``(portraits, frames, 3, height, width)`` in [-1, 1], as many at once as decoded."""
+        pieces = pixels.flatten(0, 1).split(self.execution.num_frames_per_decode)
+        return torch.cat([self.encode(piece) for piece in pieces]).unflatten(0, pixels.shape[:2])
+
     def motion_features(self, latents: Tensor) -> dict[str, Tensor]:
         """Features of the frames before a clip ``(portraits, motion frames, channels, height, width)``."""
         if self.identity is None:
@@ -177,13 +182,12 @@ class SamplingRun:
             piece = self.conditioning.window(frames[start : start + _MAX_FRAMES_READ_AT_ONCE])
             tokens.append(network.audio_tokens(piece.audio_windows))
             if piece.condition_map is not None and not (conditions and piece.condition_map.shape[1] == 1):
-                conditions.append(network.condition_encoder(piece.condition_map))
+                maps = piece.condition_map.split(self.execution.num_frames_per_decode, dim=1)
+                conditions += [network.condition_encoder(part) for part in maps]
             if piece.region_masks is not None:
                 masks.append(piece.region_masks)
             if piece.moved_portrait is not None:
-                pictures = piece.moved_portrait.flatten(0, 1).split(self.execution.num_frames_per_decode)
-                made = torch.cat([self.encode(part) for part in pictures])
-                moved.append(made.unflatten(0, piece.moved_portrait.shape[:2]))
+                moved.append(self.encode_pictures(piece.moved_portrait))
         return network.prepare(
             BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
