@@ -167,7 +167,8 @@ def animate(
     decode_tile: Annotated[
         int | None,
         typer.Option(
-            metavar="PX", help="Decode in tiles of so many pixels: less memory, slightly other frames.",
+            metavar="PX",
+            help="Decode in tiles of so many pixels: less memory, slightly other frames.",
             rich_help_panel=_SPEED,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""How the work is cut up and carried out: choices of speed and memory that leave the video as it is, or nearly. No torch here."""
+"""How the work is cut up and carried out: choices of speed and memory, not of the video. No torch here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 from portraitanim.errors import ConfigError
 
-
 MIN_TILE_PX = 128
 """Twice what neighbouring tiles share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """How one video is computed. The frames are the same whatever is chosen, but for the rounding of the kernels and
-    for tiles.
+    """How one video is computed. But for tiles, the frames are the same within the rounding of the kernels.
 
     Attributes:
         num_frames_per_decode: frames that the autoencoder decodes at once; so many are encoded at once, too.

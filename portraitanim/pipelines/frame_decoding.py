@@ -11,7 +11,9 @@ from torch import Tensor
 from portraitanim.pipelines.tiled_decoding import decoding_in_tiles
 
 
-def decode_frames(vae: Any, latents: Tensor, num_frames_per_call: int = 1, tile_px: int | None = None) -> Iterator[Tensor]:
+def decode_frames(
+    vae: Any, latents: Tensor, num_frames_per_call: int = 1, tile_px: int | None = None
+) -> Iterator[Tensor]:
     """Yield pictures ``(batch, frames, 3, height, width)`` in [0, 1], float32, from the first frame on.
 
     Args:

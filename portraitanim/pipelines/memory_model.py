@@ -8,27 +8,20 @@ constants of this module.
 
 from __future__ import annotations
 
-import weakref
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.conditioning import silence_shape
+from portraitanim.pipelines.live_bytes import LiveBytes, TracedAttention
 from portraitanim.pipelines.network_layout import lay_channels_last
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.types import PortraitConditioning, RegionMasks
@@ -39,7 +32,7 @@ CUDA_BYTES = 600_000_000
 CUDA_SLACK = 0.06
 """Part of the working memory that torch's allocator rounds up and leaves between blocks. Not measured here."""
 
-CPU_BYTES = 119_000_000
+CPU_BYTES = 25_000_000
 """What kernels keep once they have run: the pages of torch's library that their first call touches, code that oneDNN
 makes for each size, buffers of threads. Fitted to the bundled network on one CPU (float32, 256 pixels)."""
 
@@ -47,7 +40,6 @@ HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
 
 _ENCODER_PARAMETERS = {"wav2vec2-base-960h": 94_400_000, "whisper-tiny": 8_210_000, "log-mel": 0}
-_AUTOENCODERS = ("vae", "small_decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,9 +187,11 @@ def _peaks(
     num_frames: int,
     device_type: str,
 ) -> dict[str, int]:
-    given = sample_conditions(preset, num_frames, "meta", pipe.denoising_unet.dtype)
+    dtype, on_cpu = pipe.denoising_unet.dtype, device_type == "cpu"
     known = [tensor for module in networks.values() for tensor in _tensors(module)]
-    with _Attention(), LiveBytes(known, copies_convolutions=device_type == "cpu") as live, live.watching(networks):
+    attention = TracedAttention(by_products=on_cpu and dtype is torch.bfloat16)
+    with attention, LiveBytes(known, copies_convolutions=on_cpu) as live, live.watching(networks):
+        given = sample_conditions(preset, num_frames, "meta", dtype)
         small: Any = networks.get("small_decoder")
         for _ in pipe.stream(given, execution=execution, small_decoder=small, **sampling):
             pass
@@ -206,87 +200,3 @@ def _peaks(
 
 def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-class LiveBytes(TorchDispatchMode):
-    """Sums the bytes of the tensors that are alive, while networks are called on the meta device.
-
-    Args:
-        known: tensors that do not count, such as parameters.
-        copies_convolutions: whether convolutions work on copies in a layout of their own, as oneDNN does on a CPU.
-
-    Attributes:
-        peaks: the most at any time while a network was working, by its name; "" is none of them.
-    """
-
-    def __init__(self, known: list[Tensor], *, copies_convolutions: bool = False) -> None:
-        super().__init__()
-        self.peaks: dict[str, int] = defaultdict(int, {"": 0})
-        self._copies = copies_convolutions
-        self._seen: Any = WeakIdKeyDictionary()
-        for tensor in known:
-            self._seen[tensor.untyped_storage()] = True
-        self._bytes = 0
-        self._working = [""]
-
-    @contextmanager
-    def watching(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Say which network works, while the block runs."""
-        with ExitStack() as stack:
-            for name, network in networks.items():
-                vae: Any = network
-                # The autoencoder is called by its halves.
-                for part in (vae.encoder, vae.decoder) if name in _AUTOENCODERS else (network,):
-                    stack.callback(part.register_forward_pre_hook(partial(self._enter, name)).remove)
-                    stack.callback(part.register_forward_hook(self._leave).remove)
-            yield
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and take note of what it made."""
-        result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            if isinstance(made, Tensor) and made.device.type == "meta":
-                self._add(made)
-        extra = _copied_bytes(args[0], args[1], result) if self._copies and func is _CONVOLUTION else 0
-        name = self._working[-1]
-        self.peaks[name] = max(self.peaks[name], self._bytes + extra)
-        return result
-
-    def _enter(self, name: str, *_: Any) -> None:
-        self._working.append(name)
-
-    def _leave(self, *_: Any) -> None:
-        self._working.pop()
-
-    def _add(self, made: Tensor) -> None:
-        storage = made.untyped_storage()
-        if storage in self._seen:
-            return
-        size = storage.nbytes()
-        self._seen[storage] = True
-        self._bytes += size
-        weakref.finalize(storage, self._drop, size)
-
-    def _drop(self, size: int) -> None:
-        self._bytes -= size
-
-
-_CONVOLUTION = torch.ops.aten.convolution.default
-
-
-def _copied_bytes(given: Tensor, weight: Tensor, result: Tensor) -> int:
-    """What a convolution on a CPU copies: input and output, or where it works channels-last, an input that is not."""
-    if weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous():
-        return 0 if given.is_contiguous(memory_format=torch.channels_last) else given.nbytes
-    return given.nbytes + result.nbytes
-
-
-class _Attention(TorchFunctionMode):
-    """Attention as fused kernels do it: no scores are kept."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention:
-            query, value = args[0], args[2]
-            batch, heads, length, _ = query.shape
-            return query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-        return func(*args, **(kwargs or {}))

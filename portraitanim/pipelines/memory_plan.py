@@ -12,7 +12,7 @@ from portraitanim.config.memory_size import parse_memory, show_memory
 from portraitanim.config.schema import Preset
 from portraitanim.errors import OutOfMemoryError
 from portraitanim.pipelines.memory_model import HOST_BYTES, MemoryNeed, predict_memory
-from portraitanim.runtime import resolve_device, resolve_dtype
+from portraitanim.runtime import resolve_device, resolve_dtype, return_freed_memory
 
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _WINDOW_BATCHES = (4, 2, 1)
@@ -71,6 +71,8 @@ def choose_plan(
 ) -> tuple[MemoryPlan, list[MemoryPlan]]:
     """The fastest way that fits, and the smaller ones for when it proves too large, in the words of the command line.
 
+    On a CPU, this process gives freed memory back from here on, see `return_freed_memory`.
+
     Args:
         preset: the system, with the resolved sampling.
         max_vram: see `parse_memory`.
@@ -87,6 +89,8 @@ def choose_plan(
         OutOfMemoryError: nothing fits.
     """
     limit, place = parse_memory(max_vram), resolve_device(device)
+    if place.type == "cpu":
+        return_freed_memory()
     dtypes = [resolve_dtype(dtype, place)]
     if dtype == "auto" and dtypes[0] == torch.float32:
         dtypes.append(torch.bfloat16)

@@ -26,6 +26,7 @@ from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.types import BatchLayout, Branch, Conditioning, RegionMasks
 
 Generators = torch.Generator | list[torch.Generator] | None
+_ContextOf = Callable[[Sequence[Sequence[int]]], UNetContext]
 
 _MAX_FRAMES_PROJECTED_AT_ONCE = 480
 """Overlapping windows read keys and values of the whole video up to this length (at full size about 5 MB a frame);
@@ -147,9 +148,9 @@ class SamplingRun:
         if self.latents is not None:
             noise = self.latents[:, first_frame : first_frame + num_frames]
             if noise.shape != (batch, num_frames, channels, height, width):
+                wanted, last = (batch, num_frames, channels, height, width), first_frame + num_frames - 1
                 raise ShapeError(
-                    f"latents for frames {first_frame} to {first_frame + num_frames - 1} must be "
-                    f"{(batch, num_frames, channels, height, width)}, got {tuple(noise.shape)}."
+                    f"latents for frames {first_frame} to {last} must be {wanted}, got {tuple(noise.shape)}."
                 )
         else:
             noise = _noise(self.portrait_latents, num_frames, self.generator)
@@ -219,7 +220,7 @@ class SamplingRun:
             )
         return defaultdict(DeepFeatures)
 
-    def window_contexts(self) -> Callable[[Sequence[Sequence[int]]], UNetContext]:
+    def window_contexts(self) -> _ContextOf:
         """A function that gives the conditions of some windows of the video, which are read at once."""
         num_frames = self.conditioning.num_frames
         if num_frames <= _MAX_FRAMES_PROJECTED_AT_ONCE:
@@ -264,13 +265,12 @@ class SamplingRun:
         sample: Tensor,
         timestep: Tensor,
         step: int,
-        context_of: Callable[[Sequence[Sequence[int]]], UNetContext],
+        context_of: _ContextOf,
         deep_of: Mapping[int, DeepFeatures] | None = None,
     ) -> Tensor:
         """Guided velocity of all frames of the video: each frame's mean over the windows that hold it.
 
-        Windows stay where they are while they read what their deep stages made: ``deep_of`` holds it by the number of
-        the first window of those that are read at once.
+        ``deep_of`` holds what deep stages made by the first window of a group: until it is made anew, windows stay.
         """
         sampling, num_frames = self.sampling, sample.shape[1]
         moved = step - step % sampling.deep_every_steps

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_Statistics = dict[nn.GroupNorm, tuple[Tensor, Tensor]]
+
 _OVERLAP = 8
 """Latent pixels that neighbouring tiles share. Of what lies further away, little reaches a pixel."""
 
@@ -49,7 +51,7 @@ def _decode_tiles(decoder: Any, tile: int, hidden: Tensor) -> Tensor:
     """One picture, from what the decoder's middle makes of it."""
     height, width = hidden.shape[-2:]
     norms = [module for part in (decoder.up_blocks, decoder.conv_norm_out) for module in _group_norms(part)]
-    statistics: dict[nn.GroupNorm, tuple[Tensor, Tensor]] = {}
+    statistics: _Statistics = {}
     with _normalizing(norms, lambda norm: partial(_normalize_and_record, norm, statistics)):
         shrunk = tile / max(height, width)
         size = (max(round(height * shrunk), 1), max(round(width * shrunk), 1))
@@ -63,7 +65,8 @@ def _decode_tiles(decoder: Any, tile: int, hidden: Tensor) -> Tensor:
                 if not picture.ndim:
                     picture = piece.new_zeros((1, piece.shape[1], height * factor, width * factor), dtype=torch.float32)
                     weights = picture.new_zeros((height * factor, width * factor))
-                place = (..., *(slice(at * factor, at * factor + n) for at, n in zip((top, left), piece.shape[-2:])))
+                y, x, (tall, wide) = top * factor, left * factor, piece.shape[-2:]
+                place = (..., slice(y, y + tall), slice(x, x + wide))
                 weight = _fading(piece.shape[-2:], _OVERLAP * factor, picture)
                 picture[place] += piece * weight
                 weights[place] += weight
@@ -82,7 +85,9 @@ def _group_norms(module: nn.Module) -> list[nn.GroupNorm]:
 
 
 @contextmanager
-def _normalizing(norms: list[nn.GroupNorm], how: Callable[[nn.GroupNorm], Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def _normalizing(
+    norms: list[nn.GroupNorm], how: Callable[[nn.GroupNorm], Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
     for norm in norms:
         norm.forward = how(norm)  # type: ignore[method-assign]
     try:
@@ -92,7 +97,7 @@ def _normalizing(norms: list[nn.GroupNorm], how: Callable[[nn.GroupNorm], Callab
             del norm.forward  # type: ignore[method-assign]
 
 
-def _normalize_and_record(norm: nn.GroupNorm, statistics: dict[nn.GroupNorm, tuple[Tensor, Tensor]], hidden: Tensor) -> Tensor:
+def _normalize_and_record(norm: nn.GroupNorm, statistics: _Statistics, hidden: Tensor) -> Tensor:
     """As `GroupNorm` does, for one picture; mean and variance of each channel's group are taken down."""
     channels, pixels = hidden.shape[1], hidden.shape[-2] * hidden.shape[-1]
     made, mean, reciprocal = torch.native_group_norm(

@@ -53,18 +53,23 @@ def test_real_portrait_in_tiles_is_nearly_that_decoded_whole(
 
 
 @torch.no_grad()
-def test_random_decoder_with_groups_and_attention_agrees() -> None:
+def test_random_decoder_with_groups_and_attention_is_closer_than_tiles_on_their_own() -> None:
     torch.manual_seed(0)
     vae = build_autoencoder(load_preset("hallo", {"autoencoder": {"block_out_channels": [32, 32, 64, 64]}}))
     calls: list[int] = []
-    vae.decoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    latents = torch.randn(2, 3, 4, 24, 16) * vae.config.scaling_factor
-    whole = torch.cat(list(decode_frames(vae, latents, 3)), dim=1)
-    tiled = torch.cat(list(decode_frames(vae, latents, 3, 128)), dim=1)
-    assert calls == [6, 6], "hooks see a tiled picture as one call"
-    assert psnr(tiled, whole) > 35
-    whole_again = torch.cat(list(decode_frames(vae, latents, 3, 192)), dim=1)
-    assert torch.equal(whole_again, whole), "pictures of one tile stay as they are"
+    latents = torch.randn(2, 2, 4, 16, 24) * vae.config.scaling_factor
+    (whole,) = decode_frames(vae, latents, 2)
+    hook = vae.decoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    (tiled,) = decode_frames(vae, latents, 2, 128)
+    hook.remove()
+    assert calls == [4], "hooks see a tiled call as one"
+    vae.enable_tiling()
+    vae.tile_sample_min_size, vae.tile_latent_min_size = 128, 16
+    (on_their_own,) = decode_frames(vae, latents, 2)
+    vae.disable_tiling()
+    assert psnr(tiled, whole) > max(25.0, psnr(on_their_own, whole) + 2)
+    (one_tile,) = decode_frames(vae, latents, 2, 192)
+    assert torch.equal(one_tile, whole), "pictures of one tile stay as they are"
 
 
 def test_predicted_memory_falls() -> None:
