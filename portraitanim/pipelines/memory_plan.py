@@ -169,7 +169,10 @@ def plan_memory(
 
 
 def _ladder(preset: Preset, device_type: str, may_tile: bool) -> Iterator[ExecutionConfig]:
-    """Ways from the fastest to the smallest."""
+    """Ways from the fastest to the smallest.
+
+    Attention is not cut into rows or frames: torch's kernels keep no scores, and what is made by products keeps few.
+    """
     suited = ExecutionConfig.for_device(device_type)
     if preset.sampling.plan == "overlapping" and device_type != "cpu":
         for windows in _WINDOW_BATCHES:
