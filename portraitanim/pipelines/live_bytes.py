@@ -27,16 +27,18 @@ class LiveBytes(TorchDispatchMode):
 
     Args:
         known: tensors that do not count, such as parameters.
-        copies_convolutions: whether convolutions work on copies in a layout of their own, as oneDNN does on a CPU.
+        on_cpu: whether oneDNN works: its convolutions copy, and it keeps the code of each size of operation.
 
     Attributes:
+        kernel_bytes: code that was made so far.
         peaks: the most at any time while a network was working, by its name; "" is none of them.
     """
 
-    def __init__(self, known: list[Tensor], *, copies_convolutions: bool = False) -> None:
+    def __init__(self, known: list[Tensor], *, on_cpu: bool = False) -> None:
         super().__init__()
         self.peaks: dict[str, int] = defaultdict(int, {"": 0})
-        self._copies = copies_convolutions
+        self._on_cpu = on_cpu
+        self._kernels: dict[Any, int] = {}
         self._seen: Any = WeakIdKeyDictionary()
         for tensor in known:
             self._seen[tensor.untyped_storage()] = True
@@ -61,10 +63,16 @@ class LiveBytes(TorchDispatchMode):
         for made in tree_leaves(result):
             if isinstance(made, Tensor) and made.device.type == "meta":
                 self._add(made)
-        extra = _copied_bytes(args[0], args[1], result) if self._copies and func is _CONVOLUTION else 0
+        extra = _copied_bytes(args[0], args[1], result) if self._on_cpu and func is _CONVOLUTION else 0
+        if self._on_cpu and (code := _code_bytes(func, result)):
+            self._kernels[func, *(tuple(x.shape) if isinstance(x, Tensor) else str(x) for x in args)] = code
         name = self._working[-1]
         self.peaks[name] = max(self.peaks[name], self._bytes + extra)
         return result
+
+    @property
+    def kernel_bytes(self) -> int:
+        return sum(sorted(self._kernels.values())[-_MAX_KERNELS:])
 
     def _enter(self, name: str, *_: Any) -> None:
         self._working.append(name)
@@ -86,6 +94,16 @@ class LiveBytes(TorchDispatchMode):
 
 
 _CONVOLUTION = torch.ops.aten.convolution.default
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
+_MAX_KERNELS = 1024  # oneDNN forgets the oldest
+
+
+def _code_bytes(func: Any, result: Any) -> int:
+    """What oneDNN keeps for an operation of one size, measured on one CPU (AVX-512, torch 2.13)."""
+    if func is _CONVOLUTION:
+        return 100_000
+    # Products in float32 are made by another library.
+    return 600_000 if func in _PRODUCTS and result.dtype is torch.bfloat16 else 0
 
 
 def _copied_bytes(given: Tensor, weight: Tensor, result: Tensor) -> int:

@@ -32,9 +32,9 @@ CUDA_BYTES = 600_000_000
 CUDA_SLACK = 0.06
 """Part of the working memory that torch's allocator rounds up and leaves between blocks. Not measured here."""
 
-CPU_BYTES = 25_000_000
-"""What kernels keep once they have run: the pages of torch's library that their first call touches, code that oneDNN
-makes for each size, buffers of threads. Fitted to the bundled network on one CPU (float32, 256 pixels)."""
+CPU_BYTES = 22_000_000
+"""On a CPU: pages of torch's library that first calls touch (14 MB) and holes between small blocks (8 MB). Measured with
+the bundled network (float32 at 512 pixels, bfloat16 at 256)."""
 
 HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
@@ -98,14 +98,14 @@ def predict_memory(
         process_bytes: on a CPU, what the process holds already.
     """
     once = replace(execution, work_ahead=False)
-    parameters, working_of = _followed(preset, dtype, device_type, once, num_frames)
+    parameters, working_of, kernel_bytes = _followed(preset, dtype, device_type, once, num_frames)
     working = max(working_of.values())
     if execution.work_ahead:  # one clip is decoded while the next is denoised
         decoder = "small_decoder" if "small_decoder" in working_of else "vae"
         working = max(working, working_of["denoising_unet"] + working_of[decoder])
     if not is_offloaded:  # with offloading, it stays on the CPU
         parameters = {**parameters, "audio_encoder": 4 * _ENCODER_PARAMETERS[preset.audio.encoder]}
-    fixed = CPU_BYTES + process_bytes
+    fixed = CPU_BYTES + kernel_bytes + process_bytes
     if device_type == "cuda":
         fixed = CUDA_BYTES + round(CUDA_SLACK * working)
     return MemoryNeed(
@@ -152,8 +152,8 @@ def traced_sampling(preset: Preset) -> tuple[dict[str, Any], int]:
 @lru_cache(maxsize=64)
 def _followed(
     preset: Preset, dtype: torch.dtype, device_type: str, execution: ExecutionConfig, num_frames: int | None
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Parameters of each network, and the most that tensors hold while it works; "" is the pipeline itself."""
+) -> tuple[dict[str, int], dict[str, int], int]:
+    """Parameters of each network, the most that tensors hold while it works ("": the pipeline itself), and kernels."""
     pipe = _shapes(preset, dtype, device_type)
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     if preset.sampling.decoder == "small":
@@ -161,13 +161,13 @@ def _followed(
             networks["small_decoder"] = AutoencoderTiny().to(dtype)
     parameters = {name: sum(t.nbytes for t in _tensors(module)) for name, module in networks.items()}
     sampling, short = traced_sampling(preset)
-    working = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
+    working, kernel_bytes = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
     if preset.sampling.plan == "overlapping" and num_frames is not None and num_frames > short:
         # The closed loop grows with each frame, equally: two lengths tell how much.
-        longer = _peaks(pipe, preset, networks, sampling, execution, 2 * short, device_type)
+        longer, _ = _peaks(pipe, preset, networks, sampling, execution, 2 * short, device_type)
         more = (num_frames - short) / short
         working = {name: round(size + more * (longer[name] - size)) for name, size in working.items()}
-    return parameters, working
+    return parameters, working, kernel_bytes
 
 
 def _shapes(preset: Preset, dtype: torch.dtype, device_type: str) -> PortraitAnimationPipeline:
@@ -186,16 +186,16 @@ def _peaks(
     execution: ExecutionConfig,
     num_frames: int,
     device_type: str,
-) -> dict[str, int]:
+) -> tuple[dict[str, int], int]:
     dtype, on_cpu = pipe.denoising_unet.dtype, device_type == "cpu"
     known = [tensor for module in networks.values() for tensor in _tensors(module)]
     attention = TracedAttention(by_products=on_cpu and dtype is torch.bfloat16)
-    with attention, LiveBytes(known, copies_convolutions=on_cpu) as live, live.watching(networks):
+    with attention, LiveBytes(known, on_cpu=on_cpu) as live, live.watching(networks):
         given = sample_conditions(preset, num_frames, "meta", dtype)
         small: Any = networks.get("small_decoder")
         for _ in pipe.stream(given, execution=execution, small_decoder=small, **sampling):
             pass
-    return dict(live.peaks)
+    return dict(live.peaks), live.kernel_bytes
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
