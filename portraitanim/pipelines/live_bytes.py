@@ -30,7 +30,6 @@ class LiveBytes(TorchDispatchMode):
         on_cpu: whether oneDNN works: its convolutions copy, and it keeps the code of each size of operation.
 
     Attributes:
-        kernel_bytes: code that was made so far.
         peaks: the most at any time while a network was working, by its name; "" is none of them.
     """
 
@@ -65,13 +64,15 @@ class LiveBytes(TorchDispatchMode):
                 self._add(made)
         extra = _copied_bytes(args[0], args[1], result) if self._on_cpu and func is _CONVOLUTION else 0
         if self._on_cpu and (code := _code_bytes(func, result)):
-            self._kernels[func, *(tuple(x.shape) if isinstance(x, Tensor) else str(x) for x in args)] = code
+            sizes = tuple(tuple(x.shape) if isinstance(x, Tensor) else str(x) for x in args)
+            self._kernels[func, sizes] = code
         name = self._working[-1]
         self.peaks[name] = max(self.peaks[name], self._bytes + extra)
         return result
 
     @property
     def kernel_bytes(self) -> int:
+        """Code that oneDNN made and keeps."""
         return sum(sorted(self._kernels.values())[-_MAX_KERNELS:])
 
     def _enter(self, name: str, *_: Any) -> None:

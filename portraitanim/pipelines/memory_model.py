@@ -33,8 +33,8 @@ CUDA_SLACK = 0.06
 """Part of the working memory that torch's allocator rounds up and leaves between blocks. Not measured here."""
 
 CPU_BYTES = 22_000_000
-"""On a CPU: pages of torch's library that first calls touch (14 MB) and holes between small blocks (8 MB). Measured with
-the bundled network (float32 at 512 pixels, bfloat16 at 256)."""
+"""On a CPU: pages of torch's library that first calls touch (14 MB) and holes between small blocks (8 MB). Measured
+with the bundled network (float32 at 512 pixels, bfloat16 at 256)."""
 
 HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""

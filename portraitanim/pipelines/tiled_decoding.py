@@ -42,7 +42,7 @@ def decoding_in_tiles(vae: Any, tile_px: int) -> Iterator[None]:
 
 def _forward(decoder: Any, tile: int, latents: Tensor) -> Tensor:
     if max(latents.shape[-2:]) <= tile:
-        return type(decoder).forward(decoder, latents)  # type: ignore[no-any-return]
+        return type(decoder).forward(decoder, latents)
     hidden = decoder.mid_block(decoder.conv_in(latents))
     return torch.cat([_decode_tiles(decoder, tile, picture) for picture in hidden.split(1)])
 
@@ -89,12 +89,12 @@ def _normalizing(
     norms: list[nn.GroupNorm], how: Callable[[nn.GroupNorm], Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
     for norm in norms:
-        norm.forward = how(norm)  # type: ignore[method-assign]
+        norm.forward = how(norm)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         for norm in norms:
-            del norm.forward  # type: ignore[method-assign]
+            del norm.forward
 
 
 def _normalize_and_record(norm: nn.GroupNorm, statistics: _Statistics, hidden: Tensor) -> Tensor:
