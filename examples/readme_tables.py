@@ -4,10 +4,11 @@
     python examples/readme_tables.py            # or --check: say whether the README is up to date
 
     portraitanim bench --speed exact --speed balanced --speed fast --output examples/cpu_bench.json
+    portraitanim bench --memory --preset tiny --preset examples/presets/middle.yaml --output examples/cpu_memory.json
 
 A table stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->``, where NAME is that of a sweep whose
-results are in ``NAME_sweep.json``, or of a machine whose measurements are in ``NAME_bench.json``. Without the file
-there is no table.
+results are in ``NAME_sweep.json``, of a machine whose measurements are in ``NAME_bench.json``, or ``NAME_memory`` of
+predictions in ``NAME_memory.json``. Without the file there is no table.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def with_tables(text: str, folder: Path) -> str:
             table = table_of(name, read_reports(path))
         elif (path := folder / f"{name}_bench.json").is_file():
             table = bench_table(json.loads(path.read_text(encoding="utf-8")))
+        elif name.endswith("_memory") and (path := folder / f"{name}.json").is_file():
+            table = memory_table(json.loads(path.read_text(encoding="utf-8")))
         return f"{place[1]}{table}{place[3]}"
 
     return _PLACE.sub(filled, text)
@@ -88,6 +91,18 @@ def bench_table(report: dict[str, Any]) -> str:
         )
     machine = results[0]["machine"]
     lines += ["", f"{machine['device']}, {machine['num_threads']} threads, torch {machine['torch']}."]
+    return "\n".join([*lines, "", ""])
+
+
+def memory_table(checks: list[dict[str, Any]]) -> str:
+    """What ``bench --memory`` measured beside what was predicted, as Markdown."""
+    lines = ["| | parameters | predicted | measured | predicted / measured |", "|---|---|---|---|---|"]
+    for each in checks:
+        scenario = each["scenario"]
+        name = f"{Path(scenario['preset']).stem}, {scenario['size_px']} px, {scenario['dtype']}"
+        name += f", {scenario['variant']}" if scenario["variant"] else ""
+        sizes = [f"{each[key] / 1e6:.0f} MB" for key in ("parameter_bytes", "predicted_bytes", "measured_bytes")]
+        lines.append(f"| {name} | {' | '.join(sizes)} | {each['ratio']:.2f} |")
     return "\n".join([*lines, "", ""])
 
 

@@ -19,7 +19,7 @@ from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.memory_model import predict_memory, sample_conditions, traced_sampling
 from portraitanim.pipelines.memory_plan import dtype_name
 from portraitanim.pipelines.network_layout import lay_channels_last
-from portraitanim.runtime import noise_generator, resolve_device, resolve_dtype
+from portraitanim.runtime import noise_generator, resolve_device, resolve_dtype, return_freed_memory
 
 
 def check_memory(scenario: Scenario) -> MemoryCheck:
@@ -34,6 +34,8 @@ def check_memory(scenario: Scenario) -> MemoryCheck:
     preset = plan_animation(scenario.animation_options(own.sampling.fps), own, has_audio=True, has_driving=False).preset
     device = resolve_device(scenario.device)
     dtype = resolve_dtype(scenario.dtype, device)
+    if device.type == "cpu":
+        return_freed_memory()  # as where a limit is given
     execution = scenario.execution.execution(device.type) or ExecutionConfig.for_device(device.type)
     chosen = replace(execution, work_ahead=False)
     need = predict_memory(preset, dtype=dtype, device_type=device.type, execution=chosen)

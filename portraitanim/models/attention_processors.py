@@ -69,12 +69,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
         ``(rows, queries, channels)``.
     """
     query, key, value = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value))
-    num_scores = num_heads * query.shape[2] * key.shape[2]
-    if num_scores <= _MAX_SCORES and _multiplies_faster(query):
-        rows = max(_MAX_SCORES // num_scores, 1)
-        pieces = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
-        attended = [_attend_by_products(*piece) for piece in pieces]
-        return (attended[0] if len(attended) == 1 else torch.cat(attended)).transpose(1, 2).flatten(2)
+    if has_few_scores(query, key) and _multiplies_faster(query):
+        return attend_by_products(query, key, value).transpose(1, 2).flatten(2)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
@@ -87,7 +83,21 @@ def _multiplies_faster(query: Tensor) -> bool:
     return query.device.type == "cpu" and query.dtype is torch.bfloat16 and not torch.is_grad_enabled()
 
 
-def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def has_few_scores(query: Tensor, key: Tensor) -> bool:
+    """Whether the scores of one row, ``(rows, heads, tokens, channels)``, stay in the caches."""
+    return query.shape[1] * query.shape[2] * key.shape[2] <= _MAX_SCORES
+
+
+def attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of ``(rows, heads, tokens, channels)`` by plain products, as many rows at once as suit the caches."""
+    rows = max(_MAX_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]), 1)
+    attended = [
+        _attend_rows(*piece) for piece in zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
+    ]
+    return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+
+def _attend_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
     return torch.matmul(_softmax(scores), value)
 

@@ -8,27 +8,20 @@ constants of this module.
 
 from __future__ import annotations
 
-import weakref
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.conditioning import silence_shape
+from portraitanim.pipelines.live_bytes import LiveBytes, TracedAttention
 from portraitanim.pipelines.network_layout import lay_channels_last
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.types import PortraitConditioning, RegionMasks
@@ -39,15 +32,14 @@ CUDA_BYTES = 600_000_000
 CUDA_SLACK = 0.06
 """Part of the working memory that torch's allocator rounds up and leaves between blocks. Not measured here."""
 
-CPU_BYTES = 119_000_000
-"""What kernels keep once they have run: the pages of torch's library that their first call touches, code that oneDNN
-makes for each size, buffers of threads. Fitted to the bundled network on one CPU (float32, 256 pixels)."""
+CPU_BYTES = 22_000_000
+"""On a CPU: pages of torch's library that first calls touch (14 MB) and holes between small blocks (8 MB). Measured
+with the bundled network (float32 at 512 pixels, bfloat16 at 256)."""
 
 HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
 
 _ENCODER_PARAMETERS = {"wav2vec2-base-960h": 94_400_000, "whisper-tiny": 8_210_000, "log-mel": 0}
-_AUTOENCODERS = ("vae", "small_decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +98,14 @@ def predict_memory(
         process_bytes: on a CPU, what the process holds already.
     """
     once = replace(execution, work_ahead=False)
-    parameters, working_of = _followed(preset, dtype, device_type, once, num_frames)
+    parameters, working_of, kernel_bytes = _followed(preset, dtype, device_type, once, num_frames)
     working = max(working_of.values())
     if execution.work_ahead:  # one clip is decoded while the next is denoised
         decoder = "small_decoder" if "small_decoder" in working_of else "vae"
         working = max(working, working_of["denoising_unet"] + working_of[decoder])
     if not is_offloaded:  # with offloading, it stays on the CPU
         parameters = {**parameters, "audio_encoder": 4 * _ENCODER_PARAMETERS[preset.audio.encoder]}
-    fixed = CPU_BYTES + process_bytes
+    fixed = CPU_BYTES + kernel_bytes + process_bytes
     if device_type == "cuda":
         fixed = CUDA_BYTES + round(CUDA_SLACK * working)
     return MemoryNeed(
@@ -160,8 +152,8 @@ def traced_sampling(preset: Preset) -> tuple[dict[str, Any], int]:
 @lru_cache(maxsize=64)
 def _followed(
     preset: Preset, dtype: torch.dtype, device_type: str, execution: ExecutionConfig, num_frames: int | None
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Parameters of each network, and the most that tensors hold while it works; "" is the pipeline itself."""
+) -> tuple[dict[str, int], dict[str, int], int]:
+    """Parameters of each network, the most that tensors hold while it works ("": the pipeline itself), and kernels."""
     pipe = _shapes(preset, dtype, device_type)
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     if preset.sampling.decoder == "small":
@@ -169,13 +161,13 @@ def _followed(
             networks["small_decoder"] = AutoencoderTiny().to(dtype)
     parameters = {name: sum(t.nbytes for t in _tensors(module)) for name, module in networks.items()}
     sampling, short = traced_sampling(preset)
-    working = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
+    working, kernel_bytes = _peaks(pipe, preset, networks, sampling, execution, short, device_type)
     if preset.sampling.plan == "overlapping" and num_frames is not None and num_frames > short:
         # The closed loop grows with each frame, equally: two lengths tell how much.
-        longer = _peaks(pipe, preset, networks, sampling, execution, 2 * short, device_type)
+        longer, _ = _peaks(pipe, preset, networks, sampling, execution, 2 * short, device_type)
         more = (num_frames - short) / short
         working = {name: round(size + more * (longer[name] - size)) for name, size in working.items()}
-    return parameters, working
+    return parameters, working, kernel_bytes
 
 
 def _shapes(preset: Preset, dtype: torch.dtype, device_type: str) -> PortraitAnimationPipeline:
@@ -194,99 +186,17 @@ def _peaks(
     execution: ExecutionConfig,
     num_frames: int,
     device_type: str,
-) -> dict[str, int]:
-    given = sample_conditions(preset, num_frames, "meta", pipe.denoising_unet.dtype)
+) -> tuple[dict[str, int], int]:
+    dtype, on_cpu = pipe.denoising_unet.dtype, device_type == "cpu"
     known = [tensor for module in networks.values() for tensor in _tensors(module)]
-    with _Attention(), LiveBytes(known, copies_convolutions=device_type == "cpu") as live, live.watching(networks):
+    attention = TracedAttention(by_products=on_cpu and dtype is torch.bfloat16)
+    with attention, LiveBytes(known, on_cpu=on_cpu) as live, live.watching(networks):
+        given = sample_conditions(preset, num_frames, "meta", dtype)
         small: Any = networks.get("small_decoder")
         for _ in pipe.stream(given, execution=execution, small_decoder=small, **sampling):
             pass
-    return dict(live.peaks)
+    return dict(live.peaks), live.kernel_bytes
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-class LiveBytes(TorchDispatchMode):
-    """Sums the bytes of the tensors that are alive, while networks are called on the meta device.
-
-    Args:
-        known: tensors that do not count, such as parameters.
-        copies_convolutions: whether convolutions work on copies in a layout of their own, as oneDNN does on a CPU.
-
-    Attributes:
-        peaks: the most at any time while a network was working, by its name; "" is none of them.
-    """
-
-    def __init__(self, known: list[Tensor], *, copies_convolutions: bool = False) -> None:
-        super().__init__()
-        self.peaks: dict[str, int] = defaultdict(int, {"": 0})
-        self._copies = copies_convolutions
-        self._seen: Any = WeakIdKeyDictionary()
-        for tensor in known:
-            self._seen[tensor.untyped_storage()] = True
-        self._bytes = 0
-        self._working = [""]
-
-    @contextmanager
-    def watching(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Say which network works, while the block runs."""
-        with ExitStack() as stack:
-            for name, network in networks.items():
-                vae: Any = network
-                # The autoencoder is called by its halves.
-                for part in (vae.encoder, vae.decoder) if name in _AUTOENCODERS else (network,):
-                    stack.callback(part.register_forward_pre_hook(partial(self._enter, name)).remove)
-                    stack.callback(part.register_forward_hook(self._leave).remove)
-            yield
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and take note of what it made."""
-        result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            if isinstance(made, Tensor) and made.device.type == "meta":
-                self._add(made)
-        extra = _copied_bytes(args[0], args[1], result) if self._copies and func is _CONVOLUTION else 0
-        name = self._working[-1]
-        self.peaks[name] = max(self.peaks[name], self._bytes + extra)
-        return result
-
-    def _enter(self, name: str, *_: Any) -> None:
-        self._working.append(name)
-
-    def _leave(self, *_: Any) -> None:
-        self._working.pop()
-
-    def _add(self, made: Tensor) -> None:
-        storage = made.untyped_storage()
-        if storage in self._seen:
-            return
-        size = storage.nbytes()
-        self._seen[storage] = True
-        self._bytes += size
-        weakref.finalize(storage, self._drop, size)
-
-    def _drop(self, size: int) -> None:
-        self._bytes -= size
-
-
-_CONVOLUTION = torch.ops.aten.convolution.default
-
-
-def _copied_bytes(given: Tensor, weight: Tensor, result: Tensor) -> int:
-    """What a convolution on a CPU copies: input and output, or where it works channels-last, an input that is not."""
-    if weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous():
-        return 0 if given.is_contiguous(memory_format=torch.channels_last) else given.nbytes
-    return given.nbytes + result.nbytes
-
-
-class _Attention(TorchFunctionMode):
-    """Attention as fused kernels do it: no scores are kept."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention:
-            query, value = args[0], args[2]
-            batch, heads, length, _ = query.shape
-            return query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-        return func(*args, **(kwargs or {}))

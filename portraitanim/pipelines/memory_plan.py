@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from portraitanim.config.execution import ExecutionConfig
+from portraitanim.config.execution import MIN_TILE_PX, ExecutionConfig
 from portraitanim.config.memory_size import parse_memory, show_memory
 from portraitanim.config.schema import Preset
 from portraitanim.errors import OutOfMemoryError
 from portraitanim.pipelines.memory_model import HOST_BYTES, MemoryNeed, predict_memory
-from portraitanim.runtime import resolve_device, resolve_dtype
+from portraitanim.runtime import resolve_device, resolve_dtype, return_freed_memory
 
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _WINDOW_BATCHES = (4, 2, 1)
+_TILES_PX = (256, MIN_TILE_PX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class MemoryPlan:
         if execution.num_windows_per_call > 1:
             parts.append(f"{execution.num_windows_per_call} windows at once")
         parts += ["branches of guidance one by one"] if execution.branches_one_by_one else []
+        if execution.decode_tile_px:
+            parts.append(f"frames decoded in tiles of {execution.decode_tile_px} px, which changes them slightly")
         parts += ["decoding beside the next clip"] if execution.work_ahead else []
         return (
             f"{show_memory(need.total_bytes)} of memory expected: networks {show_memory(need.networks_bytes)}, "
@@ -64,8 +67,11 @@ def choose_plan(
     offload: bool = False,
     execution: ExecutionConfig | None = None,
     num_frames: int | None = None,
+    may_tile: bool = True,
 ) -> tuple[MemoryPlan, list[MemoryPlan]]:
     """The fastest way that fits, and the smaller ones for when it proves too large, in the words of the command line.
+
+    On a CPU, this process gives freed memory back from here on, see `return_freed_memory`.
 
     Args:
         preset: the system, with the resolved sampling.
@@ -75,6 +81,7 @@ def choose_plan(
         offload: whether networks wait in host memory in any case.
         execution: how much is computed at once, where that was chosen.
         num_frames: see `plan_memory`.
+        may_tile: see `plan_memory`.
 
     Raises:
         ConfigError: not an amount of memory.
@@ -82,6 +89,8 @@ def choose_plan(
         OutOfMemoryError: nothing fits.
     """
     limit, place = parse_memory(max_vram), resolve_device(device)
+    if place.type == "cpu":
+        return_freed_memory()
     dtypes = [resolve_dtype(dtype, place)]
     if dtype == "auto" and dtypes[0] == torch.float32:
         dtypes.append(torch.bfloat16)
@@ -94,6 +103,7 @@ def choose_plan(
         must_offload=offload,
         chosen=execution,
         num_frames=num_frames,
+        may_tile=may_tile,
     )
     # A loaded network does not change its number format, and what was finished goes on as it began.
     smaller = [plan for plan in others if plan.dtype == first.dtype and plan.need.total_bytes < first.need.total_bytes]
@@ -110,6 +120,7 @@ def plan_memory(
     must_offload: bool = False,
     chosen: ExecutionConfig | None = None,
     num_frames: int | None = None,
+    may_tile: bool = True,
 ) -> tuple[MemoryPlan, ...]:
     """All ways that fit, the fastest first; the later ones take less, for a device that had less than it seemed.
 
@@ -122,12 +133,13 @@ def plan_memory(
         must_offload: whether they do.
         chosen: how much is computed at once, where the person chose that.
         num_frames: frames of the video, where they are known.
+        may_tile: whether pictures can be decoded in tiles; compiled networks cannot.
 
     Raises:
         OutOfMemoryError: nothing fits; the smallest need is named.
     """
     held = _process_bytes() + HOST_BYTES if device_type == "cpu" else 0
-    ladder = [chosen] if chosen is not None else list(_ladder(preset, device_type))
+    ladder = [chosen] if chosen is not None else list(_ladder(preset, device_type, may_tile))
     offloads = [True] if must_offload else [False, True] if may_offload else [False]
     plans = []
     for is_offloaded in offloads:
@@ -156,8 +168,11 @@ def plan_memory(
     return fitting
 
 
-def _ladder(preset: Preset, device_type: str) -> Iterator[ExecutionConfig]:
-    """Ways from the fastest to the smallest."""
+def _ladder(preset: Preset, device_type: str, may_tile: bool) -> Iterator[ExecutionConfig]:
+    """Ways from the fastest to the smallest.
+
+    Attention is not cut into rows or frames: torch's kernels keep no scores, and what is made by products keeps few.
+    """
     suited = ExecutionConfig.for_device(device_type)
     if preset.sampling.plan == "overlapping" and device_type != "cpu":
         for windows in _WINDOW_BATCHES:
@@ -167,8 +182,12 @@ def _ladder(preset: Preset, device_type: str) -> Iterator[ExecutionConfig]:
     small = replace(suited, work_ahead=False)
     yield small
     yield replace(small, num_frames_per_decode=1)
+    small = replace(small, num_frames_per_decode=1)
     if _is_guided(preset):
-        yield replace(small, num_frames_per_decode=1, branches_one_by_one=True)
+        small = replace(small, branches_one_by_one=True)
+        yield small
+    if may_tile and preset.sampling.decoder == "full":
+        yield from (replace(small, decode_tile_px=tile) for tile in _TILES_PX if tile < preset.sampling.size_px)
 
 
 def _is_guided(preset: Preset) -> bool:

@@ -303,7 +303,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
                 before = run.portrait_latents[:, None].expand(-1, num_motion, -1, -1, -1)
             else:
                 # Motion frames take the way through pixels, as the weights learned them.
-                before = self._encode((motion * 2 - 1).flatten(0, 1)).unflatten(0, motion.shape[:2])
+                before = run.encode_pictures(motion * 2 - 1)
             context = run.clip_context(clip.frames, run.motion_features(before) if num_motion else None)
             velocity = partial(run.clip_velocity, context=context, deep=run.deep_features())
             made = self._denoise(run, noise, velocity, on_step_end, store, number)
@@ -368,7 +368,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         return (posterior.mode() * self.vae.config.scaling_factor).to(self.denoising_unet.dtype)
 
     def _decode(self, run: SamplingRun, latents: Tensor) -> Iterator[Tensor]:
-        return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode)
+        return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode, run.execution.decode_tile_px)
 
     @staticmethod
     def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:

@@ -26,6 +26,7 @@ from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.types import BatchLayout, Branch, Conditioning, RegionMasks
 
 Generators = torch.Generator | list[torch.Generator] | None
+_ContextOf = Callable[[Sequence[Sequence[int]]], UNetContext]
 
 _MAX_FRAMES_PROJECTED_AT_ONCE = 480
 """Overlapping windows read keys and values of the whole video up to this length (at full size about 5 MB a frame);
@@ -147,9 +148,9 @@ class SamplingRun:
         if self.latents is not None:
             noise = self.latents[:, first_frame : first_frame + num_frames]
             if noise.shape != (batch, num_frames, channels, height, width):
+                wanted, last = (batch, num_frames, channels, height, width), first_frame + num_frames - 1
                 raise ShapeError(
-                    f"latents for frames {first_frame} to {first_frame + num_frames - 1} must be "
-                    f"{(batch, num_frames, channels, height, width)}, got {tuple(noise.shape)}."
+                    f"latents for frames {first_frame} to {last} must be {wanted}, got {tuple(noise.shape)}."
                 )
         else:
             noise = _noise(self.portrait_latents, num_frames, self.generator)
@@ -159,6 +160,11 @@ class SamplingRun:
         clamp = self.sampling.noise_clamp
         noise = noise if clamp is None else noise.clamp(-clamp, clamp)
         return noise if self.sampling.noise_scale == 1 else noise * self.sampling.noise_scale
+
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """Scaled latents of frames ``(portraits, frames, 3, height, width)`` in [-1, 1], as many at once as decoded."""
+        pieces = pixels.flatten(0, 1).split(self.execution.num_frames_per_decode)
+        return torch.cat([self.encode(piece) for piece in pieces]).unflatten(0, pixels.shape[:2])
 
     def motion_features(self, latents: Tensor) -> dict[str, Tensor]:
         """Features of the frames before a clip ``(portraits, motion frames, channels, height, width)``."""
@@ -177,13 +183,12 @@ class SamplingRun:
             piece = self.conditioning.window(frames[start : start + _MAX_FRAMES_READ_AT_ONCE])
             tokens.append(network.audio_tokens(piece.audio_windows))
             if piece.condition_map is not None and not (conditions and piece.condition_map.shape[1] == 1):
-                conditions.append(network.condition_encoder(piece.condition_map))
+                maps = piece.condition_map.split(self.execution.num_frames_per_decode, dim=1)
+                conditions += [network.condition_encoder(part) for part in maps]
             if piece.region_masks is not None:
                 masks.append(piece.region_masks)
             if piece.moved_portrait is not None:
-                pictures = piece.moved_portrait.flatten(0, 1).split(self.execution.num_frames_per_decode)
-                made = torch.cat([self.encode(part) for part in pictures])
-                moved.append(made.unflatten(0, piece.moved_portrait.shape[:2]))
+                moved.append(self.encode_pictures(piece.moved_portrait))
         return network.prepare(
             BatchLayout(num_portraits=piece.batch_size, branches=self.branches),
             reference=self.reference,
@@ -215,7 +220,7 @@ class SamplingRun:
             )
         return defaultdict(DeepFeatures)
 
-    def window_contexts(self) -> Callable[[Sequence[Sequence[int]]], UNetContext]:
+    def window_contexts(self) -> _ContextOf:
         """A function that gives the conditions of some windows of the video, which are read at once."""
         num_frames = self.conditioning.num_frames
         if num_frames <= _MAX_FRAMES_PROJECTED_AT_ONCE:
@@ -260,13 +265,12 @@ class SamplingRun:
         sample: Tensor,
         timestep: Tensor,
         step: int,
-        context_of: Callable[[Sequence[Sequence[int]]], UNetContext],
+        context_of: _ContextOf,
         deep_of: Mapping[int, DeepFeatures] | None = None,
     ) -> Tensor:
         """Guided velocity of all frames of the video: each frame's mean over the windows that hold it.
 
-        Windows stay where they are while they read what their deep stages made: ``deep_of`` holds it by the number of
-        the first window of those that are read at once.
+        ``deep_of`` holds what deep stages made by the first window of a group: until it is made anew, windows stay.
         """
         sampling, num_frames = self.sampling, sample.shape[1]
         moved = step - step % sampling.deep_every_steps

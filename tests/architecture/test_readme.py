@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from portraitanim.benchmarking.memory_result import MemoryCheck
+from portraitanim.benchmarking.scenarios import Scenario
 from portraitanim.config.sweep import load_sweep
 from portraitanim.errors import InputError
 from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint
@@ -67,3 +69,11 @@ def test_results_replace_the_table_at_their_place_and_nothing_else(tmp_path: Pat
     assert _TABLES["with_tables"](filled, tmp_path) == filled
     with pytest.raises(InputError, match="no place for a table"):
         _TABLES["with_tables"]("text", tmp_path)
+
+
+def test_memory_checks_become_a_table(tmp_path: Path) -> None:
+    sizes = {"predicted_bytes": 95_000_000, "measured_bytes": 100_000_000, "parameter_bytes": 60_000_000}
+    check = MemoryCheck(scenario=Scenario(size_px=64, dtype="fp32"), **sizes)
+    (tmp_path / "some_memory.json").write_text(json.dumps([check.to_dict()]))
+    filled = _TABLES["with_tables"]("<!-- results: some_memory -->\n<!-- end of results -->", tmp_path)
+    assert "| tiny, 64 px, fp32 | 60 MB | 95 MB | 100 MB | 0.95 |" in filled

@@ -11,9 +11,11 @@ import torch
 from portraitanim.checkpoints.animators import open_animator
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.memory_size import parse_memory
+from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset
 from portraitanim.errors import ConfigError, OutOfMemoryError
-from portraitanim.pipelines.memory_model import LiveBytes, MemoryNeed, predict_memory
+from portraitanim.pipelines.live_bytes import LiveBytes
+from portraitanim.pipelines.memory_model import MemoryNeed, predict_memory
 from portraitanim.pipelines.memory_plan import MemoryPlan, choose_plan, plan_memory
 from portraitanim.pipelines.memory_retry import is_out_of_memory
 from tests.examples import PORTRAIT, SPEECH
@@ -141,3 +143,33 @@ def test_run_that_lacks_memory_is_tried_once_more_with_less(tmp_path: Path, capl
     animator.parts.execution = ExecutionConfig(num_frames_per_decode=4)
     with pytest.raises(RuntimeError, match="can't allocate"):
         animator.animate(PORTRAIT, SPEECH, output=tmp_path / "more.mp4", duration_seconds=0.3, drift_guard=False)
+
+
+@pytest.mark.slow
+def test_full_size_hallo_at_512_pixels_fits_into_nine_gigabytes_and_into_six_with_offload() -> None:
+    execution = ExecutionConfig(branches_one_by_one=True)
+    options = {"dtype": torch.bfloat16, "device_type": "cuda", "execution": execution}
+    preset = load_preset("hallo")
+    assert preset.sampling.size_px == 512
+    assert predict_memory(preset, is_offloaded=True, **options).total_bytes < 6e9  # type: ignore[arg-type]
+    assert predict_memory(preset, **options).total_bytes < 9e9  # type: ignore[arg-type]
+    one_batch = {**options, "execution": ExecutionConfig()}
+    assert predict_memory(preset, **one_batch).total_bytes < 9e9  # type: ignore[arg-type]
+
+
+def test_conditions_of_the_clips_count() -> None:
+    """Landmark drawings and moved portraits of two clips are pictures, and there while networks work."""
+    preset = small_preset("tiny", size_px=64)
+    pictures = 2 * preset.sampling.num_frames_per_clip * 2 * 3 * 64 * 64 * 4
+    assert need(preset).working_bytes_of["reference_unet"] > pictures
+
+
+def test_attention_by_products_holds_scores_on_a_processor_alone() -> None:
+    preset = small_preset("tiny", size_px=256)
+    held = {
+        device: predict_memory(
+            preset, dtype=torch.bfloat16, device_type=device, execution=ExecutionConfig()
+        ).working_bytes_of["denoising_unet"]
+        for device in ("cpu", "cuda")
+    }
+    assert held["cpu"] > held["cuda"] + 2**22
