@@ -123,13 +123,7 @@ def open_animator(
         can_drive = has_driving and own.condition_map == "landmarks"
         plan = plan_animation(options or AnimationOptions(), own, has_audio=True, has_driving=can_drive)
         taken, smaller = choose_plan(
-            plan.preset,
-            max_vram,
-            device=device,
-            dtype=dtype,
-            offload=offload,
-            execution=execution.get("execution"),
-            may_tile=not execution.get("compiled"),
+            plan.preset, max_vram, device=device, dtype=dtype, offload=offload, execution=execution.get("execution")
         )
         logger.info("%s", taken.describe())
         dtype, offload = dtype_name(taken.dtype), taken.is_offloaded
@@ -183,8 +177,6 @@ def load_animator(
     number_format = resolve_dtype(dtype, place)
     if offload and place.type != "cuda":
         raise ConfigError(f"--offload has no effect on {place.type}: it moves networks off a CUDA GPU. Leave it out.")
-    if compiled and execution is not None and execution.decode_tile_px:
-        raise ConfigError("--compile cannot be used with --decode-tile, which steps into the decoder. Leave one out.")
     used = weights_preset(choice.folder, preset)
     pipeline = load_pipeline(choice.folder, number_format)
     encoder_name = used.audio.encoder

@@ -164,14 +164,6 @@ def animate(
     decode_batch: Annotated[
         int | None, typer.Option(help="Frames decoded at once (CPU 1, GPU 4).", rich_help_panel=_SPEED)
     ] = None,
-    decode_tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PX",
-            help="Decode in tiles of so many pixels: less memory, slightly other frames.",
-            rich_help_panel=_SPEED,
-        ),
-    ] = None,
     window_batch: Annotated[
         int | None, typer.Option(help="Overlapping windows denoised at once (1).", rich_help_panel=_SPEED)
     ] = None,
@@ -258,7 +250,7 @@ def animate(
         "channels_last": channels_last,
         "compiled": compiled,
         "cache": cache,
-        "execution": _execution(device, decode_batch, decode_tile, window_batch, work_ahead),
+        "execution": _execution(device, decode_batch, window_batch, work_ahead),
     }
     is_live = audio == _STDIN
     if raw_pcm is not None and not is_live:
@@ -299,18 +291,12 @@ def _stdin_sound(raw_pcm_hz: int | None) -> LiveSound:
 
 
 def _execution(
-    device: str,
-    decode_batch: int | None,
-    decode_tile: int | None,
-    window_batch: int | None,
-    work_ahead: bool | None,
+    device: str, decode_batch: int | None, window_batch: int | None, work_ahead: bool | None
 ) -> ExecutionConfig | None:
     """What was chosen, the rest as suits the device; ``None`` where nothing was."""
     chosen: dict[str, Any] = {}
     if decode_batch is not None:
         chosen["num_frames_per_decode"] = decode_batch
-    if decode_tile is not None:
-        chosen["decode_tile_px"] = decode_tile
     if window_batch is not None:
         chosen["num_windows_per_call"] = window_batch
     if work_ahead is not None:

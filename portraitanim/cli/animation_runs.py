@@ -140,7 +140,6 @@ def _within_memory(
         offload=machine["offload"],
         execution=machine["execution"],
         num_frames=num_frames,
-        may_tile=not machine["compiled"],
     )
     console.note(chosen.describe())
     taken = {"dtype": dtype_name(chosen.dtype), "offload": chosen.is_offloaded, "execution": chosen.execution}

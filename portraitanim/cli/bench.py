@@ -62,7 +62,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Way of computing: plain, channels-last, fused, compile, work-ahead, decode-batch=N, "
-            "window-batch=N, decode-tile=PX, or several joined by +.",
+            "window-batch=N, or several joined by +.",
             rich_help_panel=_WHAT,
         ),
     ] = None,

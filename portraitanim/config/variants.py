@@ -8,11 +8,7 @@ from typing import Any
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.errors import ConfigError
 
-_NUMBERS = {
-    "decode-batch": "num_frames_per_decode",
-    "window-batch": "num_windows_per_call",
-    "decode-tile": "decode_tile_px",
-}
+_NUMBERS = {"decode-batch": "num_frames_per_decode", "window-batch": "num_windows_per_call"}
 _SWITCHES = ("channels-last", "fused", "compile", "work-ahead", "plain")
 VARIANT_WORDS = (*_SWITCHES, *(f"{name}=N" for name in _NUMBERS))
 

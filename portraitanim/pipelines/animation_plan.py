@@ -101,7 +101,7 @@ def fit_to_parts(
         has_small_decoder: whether it is installed; where ``--speed`` wants it and it is not, a note says so.
 
     Raises:
-        ConfigError: windows are to be read together, and there are none; or tiles are for a decoder that has none.
+        ConfigError: windows are to be read together, and there are none.
         MissingWeightsError: the small decoder was asked for by name and is not installed.
     """
     if execution is not None and execution.num_windows_per_call > 1 and plan.sampling.plan == "sequential":
@@ -109,8 +109,6 @@ def fit_to_parts(
             f"--window-batch has no effect: {plan.preset.name} makes clip after clip, and each reads the end of the "
             "one before. Leave it out."
         )
-    if execution is not None and execution.decode_tile_px and plan.sampling.decoder == "small":
-        raise ConfigError("--decode-tile has no effect on the small decoder, which needs little memory. Leave it out.")
     if plan.sampling.decoder == "full" or has_small_decoder:
         return plan
     if options.overrides.get("sampling", {}).get("decoder") == "small":

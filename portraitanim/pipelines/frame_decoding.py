@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
 
-from portraitanim.pipelines.tiled_decoding import decoding_in_tiles
 
-
-def decode_frames(
-    vae: Any, latents: Tensor, num_frames_per_call: int = 1, tile_px: int | None = None
-) -> Iterator[Tensor]:
+def decode_frames(vae: Any, latents: Tensor, num_frames_per_call: int = 1) -> Iterator[Tensor]:
     """Yield pictures ``(batch, frames, 3, height, width)`` in [0, 1], float32, from the first frame on.
 
     Args:
         vae: autoencoder of diffusers, `AutoencoderKL` or `AutoencoderTiny`.
         latents: scaled latents ``(batch, frames, channels, height / 8, width / 8)``.
         num_frames_per_call: frames of each portrait that are decoded at once, the last time fewer.
-        tile_px: side of the tiles that larger pictures are decoded in, see `decoding_in_tiles`.
     """
     for piece in latents.split(num_frames_per_call, dim=1):
         scaled = (piece.flatten(0, 1) / vae.config.scaling_factor).to(vae.dtype)
-        with decoding_in_tiles(vae, tile_px) if tile_px else nullcontext():
-            pixels = vae.decode(scaled).sample
+        pixels = vae.decode(scaled).sample
         yield (pixels / 2 + 0.5).clamp(0, 1).float().unflatten(0, piece.shape[:2])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from portraitanim.config.execution import MIN_TILE_PX, ExecutionConfig
+from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.memory_size import parse_memory, show_memory
 from portraitanim.config.schema import Preset
 from portraitanim.errors import OutOfMemoryError
@@ -16,7 +16,6 @@ from portraitanim.runtime import resolve_device, resolve_dtype, return_freed_mem
 
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _WINDOW_BATCHES = (4, 2, 1)
-_TILES_PX = (256, MIN_TILE_PX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,6 @@ class MemoryPlan:
         if execution.num_windows_per_call > 1:
             parts.append(f"{execution.num_windows_per_call} windows at once")
         parts += ["branches of guidance one by one"] if execution.branches_one_by_one else []
-        if execution.decode_tile_px:
-            parts.append(f"frames decoded in tiles of {execution.decode_tile_px} px, which changes them slightly")
         parts += ["decoding beside the next clip"] if execution.work_ahead else []
         return (
             f"{show_memory(need.total_bytes)} of memory expected: networks {show_memory(need.networks_bytes)}, "
@@ -67,7 +64,6 @@ def choose_plan(
     offload: bool = False,
     execution: ExecutionConfig | None = None,
     num_frames: int | None = None,
-    may_tile: bool = True,
 ) -> tuple[MemoryPlan, list[MemoryPlan]]:
     """The fastest way that fits, and the smaller ones for when it proves too large, in the words of the command line.
 
@@ -81,7 +77,6 @@ def choose_plan(
         offload: whether networks wait in host memory in any case.
         execution: how much is computed at once, where that was chosen.
         num_frames: see `plan_memory`.
-        may_tile: see `plan_memory`.
 
     Raises:
         ConfigError: not an amount of memory.
@@ -103,7 +98,6 @@ def choose_plan(
         must_offload=offload,
         chosen=execution,
         num_frames=num_frames,
-        may_tile=may_tile,
     )
     # A loaded network does not change its number format, and what was finished goes on as it began.
     smaller = [plan for plan in others if plan.dtype == first.dtype and plan.need.total_bytes < first.need.total_bytes]
@@ -120,7 +114,6 @@ def plan_memory(
     must_offload: bool = False,
     chosen: ExecutionConfig | None = None,
     num_frames: int | None = None,
-    may_tile: bool = True,
 ) -> tuple[MemoryPlan, ...]:
     """All ways that fit, the fastest first; the later ones take less, for a device that had less than it seemed.
 
@@ -133,13 +126,12 @@ def plan_memory(
         must_offload: whether they do.
         chosen: how much is computed at once, where the person chose that.
         num_frames: frames of the video, where they are known.
-        may_tile: whether pictures can be decoded in tiles; compiled networks cannot.
 
     Raises:
         OutOfMemoryError: nothing fits; the smallest need is named.
     """
     held = _process_bytes() + HOST_BYTES if device_type == "cpu" else 0
-    ladder = [chosen] if chosen is not None else list(_ladder(preset, device_type, may_tile))
+    ladder = [chosen] if chosen is not None else list(_ladder(preset, device_type))
     offloads = [True] if must_offload else [False, True] if may_offload else [False]
     plans = []
     for is_offloaded in offloads:
@@ -168,10 +160,11 @@ def plan_memory(
     return fitting
 
 
-def _ladder(preset: Preset, device_type: str, may_tile: bool) -> Iterator[ExecutionConfig]:
+def _ladder(preset: Preset, device_type: str) -> Iterator[ExecutionConfig]:
     """Ways from the fastest to the smallest.
 
-    Attention is not cut into rows or frames: torch's kernels keep no scores, and what is made by products keeps few.
+    Nothing is cut that does not lower the need: attention kernels keep no scores, and the denoising network takes more
+    than decoding one frame at every size, so that neither slices of attention nor tiles of pictures would help.
     """
     suited = ExecutionConfig.for_device(device_type)
     if preset.sampling.plan == "overlapping" and device_type != "cpu":
@@ -182,12 +175,8 @@ def _ladder(preset: Preset, device_type: str, may_tile: bool) -> Iterator[Execut
     small = replace(suited, work_ahead=False)
     yield small
     yield replace(small, num_frames_per_decode=1)
-    small = replace(small, num_frames_per_decode=1)
     if _is_guided(preset):
-        small = replace(small, branches_one_by_one=True)
-        yield small
-    if may_tile and preset.sampling.decoder == "full":
-        yield from (replace(small, decode_tile_px=tile) for tile in _TILES_PX if tile < preset.sampling.size_px)
+        yield replace(small, num_frames_per_decode=1, branches_one_by_one=True)
 
 
 def _is_guided(preset: Preset) -> bool:

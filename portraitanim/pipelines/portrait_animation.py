@@ -368,7 +368,7 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         return (posterior.mode() * self.vae.config.scaling_factor).to(self.denoising_unet.dtype)
 
     def _decode(self, run: SamplingRun, latents: Tensor) -> Iterator[Tensor]:
-        return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode, run.execution.decode_tile_px)
+        return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode)
 
     @staticmethod
     def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:
