@@ -1,14 +1,12 @@
 """Write the tables of results in README.md from the JSON files beside this script.
 
     portraitanim eval --dataset wild --root HELD_OUT --weights tiny --sweep tiny --json > examples/tiny_sweep.json
-    python examples/readme_tables.py            # or --check: say whether the README is up to date
-
     portraitanim bench --speed exact --speed balanced --speed fast --output examples/cpu_bench.json
     portraitanim bench --memory --preset tiny --preset examples/presets/middle.yaml --output examples/cpu_memory.json
+    python examples/readme_tables.py            # or --check: say whether the README is up to date
 
-A table stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->``, where NAME is that of a sweep whose
-results are in ``NAME_sweep.json``, of a machine whose measurements are in ``NAME_bench.json``, or ``NAME_memory`` of
-predictions in ``NAME_memory.json``. Without the file there is no table.
+A table stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->``, and shows ``NAME.json``. The last
+word of the name says what that is: ``SWEEP_sweep``, ``…_bench`` or ``…_memory``. Without the file there is no table.
 """
 
 from __future__ import annotations
@@ -17,12 +15,13 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from portraitanim.config.sweep import load_sweep
 from portraitanim.errors import InputError
-from portraitanim.evaluation.report import EvaluationReport, read_reports
+from portraitanim.evaluation.report import read_reports
 from portraitanim.evaluation.tables import build_table, render
 
 EXAMPLES = Path(__file__).resolve().parent
@@ -48,35 +47,34 @@ def with_tables(text: str, folder: Path) -> str:
     """A text whose places of tables hold what the files of a folder say.
 
     Raises:
-        InputError: the text has no such place, or a file is not of reports.
+        InputError: the text has no such place, one is of no kind that is known, or a file is not of reports.
     """
     if not _PLACE.search(text):
         raise InputError("There is no place for a table: expected <!-- results: NAME --> and <!-- end of results -->.")
 
     def filled(place: re.Match[str]) -> str:
-        name, table = place["name"], ""
-        if (path := folder / f"{name}_sweep.json").is_file():
-            table = table_of(name, read_reports(path))
-        elif (path := folder / f"{name}_bench.json").is_file():
-            table = bench_table(json.loads(path.read_text(encoding="utf-8")))
-        elif name.endswith("_memory") and (path := folder / f"{name}.json").is_file():
-            table = memory_table(json.loads(path.read_text(encoding="utf-8")))
+        path = folder / f"{place['name']}.json"
+        subject, _, kind = place["name"].rpartition("_")
+        if kind not in _TABLES:
+            raise InputError(f"There are no tables of {kind!r}. Known: {', '.join(_TABLES)}.")
+        table = _TABLES[kind](subject, path) if path.is_file() else ""
         return f"{place[1]}{table}{place[3]}"
 
     return _PLACE.sub(filled, text)
 
 
-def table_of(sweep: str, reports: list[EvaluationReport]) -> str:
+def sweep_table(sweep: str, path: Path) -> str:
     """Heading, table and notes of a sweep's reports, as Markdown."""
-    config = load_sweep(sweep)
+    config, reports = load_sweep(sweep), read_reports(path)
     lines = [f"### {config.title}", "", config.about, "", render(build_table(reports), "markdown").rstrip()]
     lines += [f"- {note}" for note in dict.fromkeys(note for report in reports for note in report.notes)]
     return "\n".join([*lines, "", ""])
 
 
-def bench_table(report: dict[str, Any]) -> str:
+def bench_table(machine_name: str, path: Path) -> str:
     """Medians of a report of ``bench``, lowest and highest beside the first, as Markdown."""
-    results = report["results"]
+    del machine_name  # the results say it themselves
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
     lines = [
         "| | seconds per frame | frames per second, end to end | steady | first frame | peak memory |",
         "|---|---|---|---|---|---|",
@@ -86,7 +84,7 @@ def bench_table(report: dict[str, Any]) -> str:
         low, middle, high = (total[name] / count for name in ("low", "median", "high"))
         lines.append(
             f"| {each['derived']['label']} | {middle:.3f} ({low:.3f} to {high:.3f}) | {1 / middle:.1f} "
-            f"| {each['steady_fps']['median']:.1f} | {each['first_frame_seconds']['median']:.1f} s "
+            f"| {_number(each['steady_fps'])} | {each['first_frame_seconds']['median']:.1f} s "
             f"| {each['peak_host_bytes']['median'] / 1e9:.2f} GB |"
         )
     machine = results[0]["machine"]
@@ -94,8 +92,10 @@ def bench_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", ""])
 
 
-def memory_table(checks: list[dict[str, Any]]) -> str:
+def memory_table(machine_name: str, path: Path) -> str:
     """What ``bench --memory`` measured beside what was predicted, as Markdown."""
+    del machine_name
+    checks = json.loads(path.read_text(encoding="utf-8"))
     lines = ["| | parameters | predicted | measured | predicted / measured |", "|---|---|---|---|---|"]
     for each in checks:
         scenario = each["scenario"]
@@ -104,6 +104,17 @@ def memory_table(checks: list[dict[str, Any]]) -> str:
         sizes = [f"{each[key] / 1e6:.0f} MB" for key in ("parameter_bytes", "predicted_bytes", "measured_bytes")]
         lines.append(f"| {name} | {' | '.join(sizes)} | {each['ratio']:.2f} |")
     return "\n".join([*lines, "", ""])
+
+
+def _number(spread: dict[str, Any] | None) -> str:
+    return "–" if spread is None else f"{spread['median']:.1f}"  # videos of one clip have no steady state
+
+
+_TABLES: dict[str, Callable[[str, Path], str]] = {
+    "sweep": sweep_table,
+    "bench": bench_table,
+    "memory": memory_table,
+}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from scipy.spatial.distance import cdist
 
 from portraitanim.errors import InputError
 from portraitanim.face import landmark_groups as groups
-from portraitanim.face.eye_layer import EyeLayer
-from portraitanim.face.head_mesh import LEFT_EYE_RING, RIGHT_EYE_RING, HeadMesh
-from portraitanim.face.triangle_map import sample, triangle_map
+from portraitanim.face.head_warp import HeadWarp
+from portraitanim.face.triangle_map import sample
 from portraitanim.types import NUM_LANDMARKS
 
 _EYE_CORNERS = (33, 133, 362, 263)
@@ -68,12 +67,7 @@ class MovingPortrait:
         self._pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         self._source = landmarks.astype(np.float64)
         self._width = float(np.linalg.norm(self._source[454, :2] - self._source[234, :2]))
-        self._mesh = HeadMesh(self._source, image.shape[-1])
-        self._order = self._mesh.painting_order(self._source[: groups.NUM_MESH_POINTS, 2])
-        self._eyes = (
-            EyeLayer(self._source, RIGHT_EYE_RING, groups.RIGHT_IRIS),
-            EyeLayer(self._source, LEFT_EYE_RING, groups.LEFT_IRIS),
-        )
+        self._warp = HeadWarp(self._source, image.shape[-1])
         self._shown: dict[frozenset[str], _Shown] = {}
 
     def moved(self, points: np.ndarray, parts: Collection[str]) -> np.ndarray:
@@ -119,11 +113,7 @@ class MovingPortrait:
         own = target[shown.points, :2] - rigid[shown.points]
         places = rigid + shown.following @ own
         places[shown.points] = target[shown.points, :2]
-        moved = self._mesh.move(places, head)
-        source_map = triangle_map(self._mesh.source, moved, self._order, self._image.shape[-1])
-        for eye in self._eyes:
-            eye.open(source_map, places, head)
-        return source_map
+        return self._warp.source_map(places, head, self._source[:, 2])
 
     def _head_motion(self, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Affine ``(2, 4)`` from the portrait (x, y, z, 1) to the frame, as far as the points' spread supports it."""

@@ -57,7 +57,7 @@ def test_tables_of_the_readme_are_those_of_the_committed_results() -> None:
 
 
 def test_results_replace_the_table_at_their_place_and_nothing_else(tmp_path: Path) -> None:
-    empty = "before\n<!-- results: tiny -->\n<!-- end of results -->\nafter\n"
+    empty = "before\n<!-- results: tiny_sweep -->\n<!-- end of results -->\nafter\n"
     assert _TABLES["with_tables"](empty, tmp_path) == empty
     reports = [_report("sound, lip 0", 0.5), _report("sound, lip 1", 0.75)]
     (tmp_path / "tiny_sweep.json").write_text(json.dumps([report.to_dict() for report in reports]))
@@ -69,6 +69,8 @@ def test_results_replace_the_table_at_their_place_and_nothing_else(tmp_path: Pat
     assert _TABLES["with_tables"](filled, tmp_path) == filled
     with pytest.raises(InputError, match="no place for a table"):
         _TABLES["with_tables"]("text", tmp_path)
+    with pytest.raises(InputError, match="no tables of 'dance'"):
+        _TABLES["with_tables"]("<!-- results: tiny_dance -->\n<!-- end of results -->", tmp_path)
 
 
 def test_memory_checks_become_a_table(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ import numpy as np
 from portraitanim.data.synthesis.mouth_interior import MouthInterior, MouthLook
 from portraitanim.data.synthesis.portrait_bank import BankPortrait, background_plate, person_colours
 from portraitanim.errors import ShapeError
-from portraitanim.face.eye_layer import EyeLayer
-from portraitanim.face.head_mesh import LEFT_EYE_RING, RIGHT_EYE_RING, HeadMesh
-from portraitanim.face.landmark_groups import LEFT_IRIS, NUM_MESH_POINTS, RIGHT_IRIS
-from portraitanim.face.triangle_map import sample, triangle_map
+from portraitanim.face.head_warp import HeadWarp
+from portraitanim.face.triangle_map import sample
 from portraitanim.types import NUM_LANDMARKS
 
 
@@ -29,17 +27,12 @@ class PortraitWarper:
 
     def __init__(self, portrait: BankPortrait, look: MouthLook) -> None:
         pixels = portrait.image.transpose(1, 2, 0).astype(np.float32)
-        self._size_px = portrait.size_px
-        self._mesh = HeadMesh(portrait.points, portrait.size_px)
+        self._warp = HeadWarp(portrait.points, portrait.size_px)
         colours = person_colours(pixels, portrait.person)
         layer = np.dstack([colours, 255 * portrait.person])
         self._layer = np.rint(np.clip(layer, 0, 255)).astype(np.uint8)
         self._plate = np.clip(background_plate(pixels, portrait.person), 0, 255)
         self._mouth = MouthInterior(portrait.points, look)
-        self._eyes = (
-            EyeLayer(portrait.points, RIGHT_EYE_RING, RIGHT_IRIS),
-            EyeLayer(portrait.points, LEFT_EYE_RING, LEFT_IRIS),
-        )
 
     def frame(self, target: np.ndarray) -> np.ndarray:
         """One frame.
@@ -56,13 +49,8 @@ class PortraitWarper:
         if target.shape != (NUM_LANDMARKS, 3):
             raise ShapeError(f"Target landmarks must be ({NUM_LANDMARKS}, 3), got {target.shape}.")
         target = target.astype(np.float64)
-        head = self._mesh.head_motion(target)
-        moved = self._mesh.move(target, head)
-        order = self._mesh.painting_order(target[:NUM_MESH_POINTS, 2])
-        source_map = triangle_map(self._mesh.source, moved, order, self._size_px)
-        for eye in self._eyes:
-            eye.open(source_map, target, head)
-        layer = sample(self._layer, source_map).astype(np.float32)
+        head = self._warp.mesh.head_motion(target)
+        layer = sample(self._layer, self._warp.source_map(target, head, target[:, 2])).astype(np.float32)
         colours = layer[..., :3]
         self._mouth.draw(colours, target, head)
         mixed = self._plate + layer[..., 3:] / 255 * (colours - self._plate)
