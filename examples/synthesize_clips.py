@@ -26,12 +26,13 @@ def main() -> None:
     parser.add_argument("--talking", type=Path, required=True, help="folder of videos of talking people, with sound")
     parser.add_argument("--output", type=Path, required=True, help="the dataset")
     parser.add_argument("--number", type=int, default=1500, help="clips in all")
+    parser.add_argument("--frames", type=int, nargs=2, default=(50, 100), help="fewest and most frames of a clip")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shard", default="0/1", help="this process's share of the clips, as 0/2 and 1/2")
     arguments = parser.parse_args()
     shard, num_shards = (int(part) for part in arguments.shard.split("/"))
 
-    config = SynthesisConfig(seed=arguments.seed)
+    config = SynthesisConfig(seed=arguments.seed, frames=tuple(arguments.frames))
     cache = arguments.output / "tracks"
     cache.mkdir(parents=True, exist_ok=True)
     synthesizer = ClipSynthesizer(

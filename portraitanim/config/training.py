@@ -126,7 +126,8 @@ class ClipConfig:
     """Which pieces of the dataset's clips are read.
 
     A piece is ``num_frames`` frames, ``num_motion_frames`` before them, and a reference frame of the same clip, at
-    least ``min_reference_distance`` frames from the piece where the clip is long enough. ``latents`` says where latents
+    least ``min_reference_distance`` frames from the piece where the clip is long enough. With the probability
+    ``stills`` the reference is one of the clip's stills instead, where it has any. ``latents`` says where latents
     come from: the dataset's cached files, or the frames, encoded in every step; only frames can be augmented.
     ``masks`` says where the region masks come from: the ``clip``, which holds those of all its frames together (Hallo),
     or the ``reference`` frame, as at inference.
@@ -137,12 +138,14 @@ class ClipConfig:
     num_frames: int = 14
     num_motion_frames: int = 2
     min_reference_distance: int = 0
+    stills: float = 0.0
     latents: Literal["cached", "encode"] = "cached"
     masks: Literal["clip", "reference"] = "clip"
 
     def __post_init__(self) -> None:
         _require(self.num_frames >= 1, "data.num_frames", ">= 1", self.num_frames)
         _require(self.num_motion_frames >= 0, "data.num_motion_frames", ">= 0", self.num_motion_frames)
+        _require(0 <= self.stills <= 1, "data.stills", "a probability", self.stills)
 
 
 @dataclass(frozen=True, kw_only=True)

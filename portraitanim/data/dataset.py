@@ -32,7 +32,8 @@ class ClipPiece:
         first_frame: of the piece.
         num_frames: of the piece.
         num_motion_frames: frames before it that are read as well.
-        reference_frame: the portrait.
+        reference_frame: the portrait, where it is no still.
+        reference_still: number of the still that is the portrait, or ``None``.
     """
 
     record: ClipRecord
@@ -40,6 +41,7 @@ class ClipPiece:
     num_frames: int
     num_motion_frames: int
     reference_frame: int
+    reference_still: int | None = None
 
     @property
     def frames(self) -> range:
@@ -102,6 +104,7 @@ class ClipDataset:
             num_frames=config.num_frames,
             num_motion_frames=config.num_motion_frames,
             reference_frame=self._reference(random, record.num_frames, first),
+            reference_still=self._reference_still(random, record),
         )
 
     def _reference(self, random: np.random.Generator, num_frames: int, first: int) -> int:
@@ -112,6 +115,11 @@ class ClipDataset:
             if frame <= first - distance or frame >= first + self.config.num_frames - 1 + distance
         ]
         return int(random.choice(far)) if distance and far else int(random.integers(num_frames))
+
+    def _reference_still(self, random: np.random.Generator, record: ClipRecord) -> int | None:
+        if record.stills is None or not self.config.stills or random.random() >= self.config.stills:
+            return None
+        return int(random.integers(len(_open(self.root / record.stills).get_tensor("landmarks"))))
 
     def latents(self, piece: ClipPiece, fingerprint: str) -> tuple[Tensor, Tensor, Tensor]:
         """Cached latents of the frames, the motion frames and the reference frame, float32.
@@ -139,7 +147,9 @@ class ClipDataset:
         rows = file.get_slice("latents")
         start, stop = piece.motion_frames.start, piece.frames.stop
         run = torch.as_tensor(rows[start:stop]).float()
-        reference = torch.as_tensor(rows[piece.reference_frame : piece.reference_frame + 1])[0].float()
+        still = piece.reference_still
+        portraits, row = (rows, piece.reference_frame) if still is None else (file.get_slice("stills"), still)
+        reference = torch.as_tensor(portraits[row : row + 1])[0].float()
         return run[piece.num_motion_frames :], run[: piece.num_motion_frames], reference
 
     def pictures(self, piece: ClipPiece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,8 +158,14 @@ class ClipDataset:
         return run[piece.num_motion_frames :], run[: piece.num_motion_frames], self.reference_picture(piece)
 
     def reference_picture(self, piece: ClipPiece) -> np.ndarray:
-        """The reference frame, uint8 ``(3, height, width)``."""
+        """The portrait, uint8 ``(3, height, width)``."""
+        if piece.reference_still is not None and piece.record.stills is not None:
+            return self._still(piece.record.stills, "pictures", piece.reference_still)
         return self._frames(piece.record, piece.reference_frame, 1)[0]
+
+    def _still(self, stills: str, what: str, number: int) -> np.ndarray:
+        row: np.ndarray = _open(self.root / stills).get_slice(what)[number : number + 1][0].numpy()
+        return row
 
     def _frames(self, record: ClipRecord, first: int, count: int) -> np.ndarray:
         images: list[np.ndarray] = []
@@ -167,11 +183,14 @@ class ClipDataset:
     def landmarks(self, piece: ClipPiece) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks of the frames ``(frames, 478, 3)`` and of the reference ``(478, 3)``, in pixels of the clip."""
         points = self.face(piece.record)["landmarks"]
-        return points[list(piece.frames)], points[piece.reference_frame]
+        reference = points[piece.reference_frame]
+        if piece.reference_still is not None and piece.record.stills is not None:
+            reference = self._still(piece.record.stills, "landmarks", piece.reference_still)
+        return points[list(piece.frames)], reference
 
     def face(self, record: ClipRecord) -> dict[str, np.ndarray]:
         """What is stored about the face: landmarks, masks, and the identity where there is one."""
-        return _face(self.root / record.face)
+        return _tensors(self.root / record.face)
 
     def audio_states(self, record: ClipRecord, encoder: str) -> Tensor | None:
         """Stored states of an audio encoder ``(frames, layers, dim)`` float32; ``None`` if there are none."""
@@ -200,6 +219,6 @@ def _open(path: Path) -> safe_open:
 
 
 @lru_cache(maxsize=1024)
-def _face(path: Path) -> dict[str, np.ndarray]:
+def _tensors(path: Path) -> dict[str, np.ndarray]:
     file = _open(path)
     return {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - not a mapping

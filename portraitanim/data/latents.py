@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from portraitanim.data.records import read_manifest, write_manifest
@@ -59,7 +59,8 @@ def cache_latents(
         for record in records:
             target = str(PurePosixPath(record.video).with_name("latents.safetensors"))
             if made_by(root / target) != fingerprint:
-                encode_clip(root / record.video, root / target, autoencoder, fingerprint, batch_size)
+                stills = None if record.stills is None else root / record.stills
+                encode_clip(root / record.video, root / target, autoencoder, fingerprint, batch_size, stills)
                 count += 1
             sha256 = {**record.sha256, target: hashlib.sha256((root / target).read_bytes()).hexdigest()}
             done.append(replace(record, latents=target, sha256=sha256))
@@ -68,7 +69,9 @@ def cache_latents(
     return count
 
 
-def encode_clip(video: Path, target: Path, autoencoder: Any, fingerprint: str, batch_size: int = 8) -> None:
+def encode_clip(
+    video: Path, target: Path, autoencoder: Any, fingerprint: str, batch_size: int = 8, stills: Path | None = None
+) -> None:
     """Write the latents of one clip.
 
     Args:
@@ -77,14 +80,19 @@ def encode_clip(video: Path, target: Path, autoencoder: Any, fingerprint: str, b
         autoencoder: diffusers' ``AutoencoderKL``.
         fingerprint: of the autoencoder, from `autoencoder_fingerprint`.
         batch_size: frames that are encoded at once.
+        stills: the clip's stills, whose latents are written too.
     """
-    frames = (torch.from_numpy(frame.image) for frame in iter_video(video))
-    parts = []
-    for batch in _batches(frames, batch_size):
-        parts.append(encode_pictures(autoencoder, batch.float() / 127.5 - 1).float().cpu())
+
+    def encoded(pictures: Iterable[Tensor]) -> Tensor:
+        batches = (batch.float() / 127.5 - 1 for batch in _batches(pictures, batch_size))
+        return torch.cat([encode_pictures(autoencoder, batch).half().cpu() for batch in batches]).contiguous()
+
+    latents = {"latents": encoded(torch.from_numpy(frame.image) for frame in iter_video(video))}
+    if stills is not None:
+        latents["stills"] = encoded(load_file(stills)["pictures"])
     metadata = {"autoencoder": fingerprint, "config": json.dumps(dict(autoencoder.config), default=str)}
     with whole_file(target) as partial:
-        save_file({"latents": torch.cat(parts).half()}, partial, metadata)
+        save_file(latents, partial, metadata)
 
 
 def made_by(path: Path) -> str | None:

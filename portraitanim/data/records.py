@@ -13,8 +13,12 @@ DATASET/
   clips/CLIP_ID/audio-ENCODER.safetensors
                                states (frames, layers, dim) of one audio encoder, float16, at the video rate, or at
                                the rate_hz of the file's metadata (Whisper: 50)
+  clips/CLIP_ID/stills.safetensors
+                               pictures (stills, 3, size, size) uint8 and landmarks (stills, 478, 3) float32: other
+                               portraits of the person in the same clothes and light (synthetic clips only)
   clips/CLIP_ID/latents.safetensors
-                               latents (frames, channels, height / 8, width / 8) float16, scaled
+                               latents (frames, channels, height / 8, width / 8) float16, scaled; stills, the same
+                               of the stills, where there are any
   prep/                        what a run of prep goes on from (`portraitanim.data.preparation.state`); may be deleted
 """
 
@@ -49,6 +53,7 @@ class ClipRecord:
         audio: its sound, or ``None`` for a silent clip.
         face: landmarks, masks, and the identity embedding where there is one.
         audio_states: encoder name → file of its states.
+        stills: other portraits of the person, which training may take for the reference, or ``None``.
         latents: the clip as scaled latents, or ``None``.
         num_frames: frames of the video.
         fps: frames per second.
@@ -68,6 +73,7 @@ class ClipRecord:
     size_px: int
     audio: str | None = None
     audio_states: dict[str, str] = field(default_factory=dict)
+    stills: str | None = None
     latents: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +93,7 @@ class ClipRecord:
 
     def files(self) -> list[str]:
         """Every file of the clip, relative to the root."""
-        paths = [self.video, self.face, self.audio, self.latents, *self.audio_states.values()]
+        paths = [self.video, self.face, self.audio, self.stills, self.latents, *self.audio_states.values()]
         return [path for path in paths if path is not None]
 
     def to_json(self) -> str:

@@ -20,6 +20,7 @@ from portraitanim.data.synthesis.mesh_warp import PortraitWarper
 from portraitanim.data.synthesis.mouth_interior import MouthLook
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
 from portraitanim.data.synthesis.portrait_variants import VariantOdds, portrait_variants
+from portraitanim.data.synthesis.stills import Stills, draw_smile, draw_stills, smiling
 from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS
 from portraitanim.errors import InputError
 from portraitanim.face.regions import training_region_masks
@@ -65,6 +66,7 @@ class SyntheticClip:
         motion: what happens.
         landmarks: float32 ``(frames, 478, 3)``: those by which the portrait is moved, in pixels.
         look: how the inside of the mouth looks.
+        stills: other portraits of the person.
         split: ``train`` or ``test``.
     """
 
@@ -72,6 +74,7 @@ class SyntheticClip:
     motion: ClipMotion
     landmarks: np.ndarray
     look: MouthLook
+    stills: Stills
     split: Split
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -113,15 +116,23 @@ class ClipSynthesizer:
             portrait = portrait_variants(self._test_bank, rng, config.size_px, plain)
         num_frames = int(rng.integers(config.frames[0], config.frames[1] + 1))
         motion = self._motions.draw(num_frames, rng, "speech" if split == "test" else None)
-        rest = self._motions.basis.with_closed_lips(portrait.points)
+        basis = self._motions.basis
+        rest = basis.with_closed_lips(portrait.points)
+        smile = draw_smile(portrait, rng)
         landmarks = carry_to_portrait(
-            motion.shapes, motion.neutral, motion.poses, rest, 0.0 if motion.kind == "real" else rng.uniform(0.1, 0.45)
+            smiling(motion.shapes, basis, smile),
+            motion.neutral,
+            motion.poses,
+            rest,
+            0.0 if motion.kind == "real" else rng.uniform(0.1, 0.45),
         )
+        look = MouthLook.random(rng, skin_colour(portrait))
         return SyntheticClip(
             portrait=portrait,
             motion=motion,
             landmarks=landmarks.astype(np.float32),
-            look=MouthLook.random(rng, skin_colour(portrait)),
+            look=look,
+            stills=draw_stills(portrait, rest, basis, PortraitWarper(portrait, look), smile, rng),
             split=split,
         )
 
@@ -150,7 +161,9 @@ class ClipSynthesizer:
         save_audio(AudioTrack(samples=clip.motion.sound[None], sample_rate_hz=SOUND_RATE_HZ), folder / "audio.flac")
         masks = training_region_masks(list(clip.landmarks), size, size)
         save_file({"landmarks": clip.landmarks, "masks": masks}, folder / "face.safetensors")
-        files = {name: f"clips/{clip_id}/{name}" for name in ("video.mp4", "audio.flac", "face.safetensors")}
+        save_file({"pictures": clip.stills.pictures, "landmarks": clip.stills.landmarks}, folder / "stills.safetensors")
+        names = ("video.mp4", "audio.flac", "face.safetensors", "stills.safetensors")
+        files = {name: f"clips/{clip_id}/{name}" for name in names}
         record = ClipRecord(
             clip_id=clip_id,
             identity=clip.portrait.name,
@@ -158,6 +171,7 @@ class ClipSynthesizer:
             video=files["video.mp4"],
             audio=files["audio.flac"],
             face=files["face.safetensors"],
+            stills=files["stills.safetensors"],
             num_frames=len(clip.landmarks),
             fps=TRACK_FPS,
             size_px=size,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from portraitanim.config.training import ClipConfig
 from portraitanim.data.dataset import ClipDataset
@@ -54,6 +55,34 @@ def test_reference_keeps_its_distance_where_there_is_room(root: Path) -> None:
     dataset = ClipDataset(config(root, num_frames=1, num_motion_frames=0, min_reference_distance=9))
     distances = {abs(p.reference_frame - p.first_frame) for p in map(dataset.piece, range(200))}
     assert min(distances) >= 9
+
+
+def test_a_still_is_the_portrait_as_often_as_is_asked_for(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path, num_clips=2, num_frames=12)
+    pictures = np.stack([np.full((3, 64, 64), value, np.uint8) for value in (50, 200)])
+    landmarks = np.stack([np.full((478, 3), value, np.float32) for value in (1.0, 2.0)])
+    first, second = read_manifest(root)
+    stills = first.video.replace("video.mp4", "stills.safetensors")
+    save_file({"pictures": pictures, "landmarks": landmarks}, root / stills)
+    write_manifest(root, [replace(first, stills=stills), second])
+    autoencoder = build_autoencoder(small_preset("tiny"))
+    cache_latents(root, autoencoder)
+
+    dataset = ClipDataset(config(root, stills=0.5))
+    pieces = [dataset.piece(number) for number in range(200)]
+    assert all(piece.reference_still is None for piece in pieces if piece.record.clip_id == second.clip_id)
+    chosen = [piece.reference_still for piece in pieces if piece.record.clip_id == first.clip_id]
+    assert set(chosen) == {None, 0, 1}
+    assert 0.3 < sum(still is None for still in chosen) / len(chosen) < 0.7
+    assert all(ClipDataset(config(root)).piece(number).reference_still is None for number in range(50))
+
+    piece = next(piece for piece in pieces if piece.reference_still == 1)
+    assert np.array_equal(dataset.reference_picture(piece), pictures[1])
+    assert np.array_equal(dataset.pictures(piece)[2], pictures[1])
+    assert np.array_equal(dataset.landmarks(piece)[1], landmarks[1])
+    expected = encode_pictures(autoencoder, torch.from_numpy(pictures[1:]).float() / 127.5 - 1)[0]
+    cached = dataset.latents(piece, autoencoder_fingerprint(autoencoder))[2]
+    torch.testing.assert_close(cached, expected, atol=2e-3, rtol=2e-3)
 
 
 def test_pictures_are_the_frames_of_the_piece(root: Path) -> None:

@@ -12,6 +12,7 @@ from portraitanim.data.synthesis.clip_motion import MotionOdds, MotionSource
 from portraitanim.data.synthesis.clip_synthesis import ClipSynthesizer, SynthesisConfig, gather_manifest
 from portraitanim.data.synthesis.driver_motion import face_width, lip_opening
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
+from portraitanim.data.synthesis.stills import smiling
 from portraitanim.data.synthesis.talking_tracks import TalkingTrack
 from portraitanim.errors import InputError
 from portraitanim.media.audio import load_audio
@@ -47,6 +48,34 @@ def test_clip_is_what_its_record_says(synthesizer: ClipSynthesizer, tmp_path: Pa
     assert face["masks"].shape[0] == 3
     assert sound.samples.shape == (1, record.num_frames * 640)
     assert sound.sample_rate_hz == 16000
+
+
+def test_stills_are_the_picture_itself_and_parted_lips(synthesizer: ClipSynthesizer, tmp_path: Path) -> None:
+    record = synthesizer.write(1, tmp_path)
+    assert record.stills is not None
+    assert record.stills in record.sha256
+    written = load_file(tmp_path / record.stills)
+    assert written["pictures"].shape == (2, 3, 96, 96)
+    plain = [
+        clip
+        for clip in map(synthesizer.clip, range(1, 12))
+        if np.array_equal(clip.stills.pictures[0], clip.portrait.image)
+    ]
+    assert plain, "about two clips in three have no smile"
+    for clip in plain:
+        np.testing.assert_array_equal(clip.stills.landmarks[0], clip.portrait.points)
+        opening = lip_opening(clip.stills.landmarks.astype(float)) / face_width(clip.stills.landmarks)
+        assert opening[1] > 0.01
+
+
+def test_a_smile_widens_the_mouth_throughout_and_leaves_the_lips_where_they_are(motions: MotionSource) -> None:
+    basis = motions.basis
+    still = np.repeat(basis.neutral[None], 3, axis=0)
+    smiles = smiling(still, basis, 0.8)
+    width = [np.linalg.norm(shape[291] - shape[61]) for shape in (still[0], *smiles)]
+    assert min(width[1:]) > 1.1 * width[0]
+    assert lip_opening(smiles).max() < 0.01
+    np.testing.assert_array_equal(smiling(still, basis, 0.0), still)
 
 
 def test_same_number_gives_the_same_clip_and_another_gives_another(synthesizer: ClipSynthesizer) -> None:
