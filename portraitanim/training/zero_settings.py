@@ -93,10 +93,14 @@ def _told() -> dict[str, Any]:
     if stage is not None and told["zero_optimization"].get("stage") != _number(stage):
         raise ConfigError(f"accelerate launch was told --zero_stage {stage}, but {path} has another stage.")
     for key in ("gradient_accumulation_steps", "gradient_clipping"):
-        if launched[key] != "auto" and told.setdefault(key, "auto") not in ("auto", launched[key]):
+        if told.setdefault(key, "auto") == "auto":
+            told[key] = launched[key]
+        elif launched[key] not in ("auto", told[key]):
             raise ConfigError(f"accelerate launch was told {key} {launched[key]}, but {path} has {told[key]}.")
-    zero = {**launched["zero_optimization"], **told["zero_optimization"]}
-    return {**launched, **told, "zero_optimization": zero}
+    for key, offload in launched["zero_optimization"].items():
+        if offload["device"] != "none":
+            told["zero_optimization"][key] = offload
+    return told
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -136,7 +140,8 @@ def _require_possible(zero: dict[str, Any], config: EngineConfig, precision: str
     if zero.get("stage") not in (1, 2):
         raise ConfigError(f"DeepSpeed's stage (--zero_stage) must be 1 or 2 here, got {zero.get('stage')}.")
     for key in _OFFLOADS:
-        device = zero[key].get("device", "none") if isinstance(zero[key], dict) else zero[key]
+        told = zero.get(key)
+        device = told.get("device", "none") if isinstance(told, dict) else told
         if device not in ("none", None):
             raise ConfigError(
                 f"DeepSpeed was told {key} to {device}, for which it would replace the recipe's optimizer by its own. "

@@ -107,10 +107,22 @@ def test_a_file_that_contradicts_the_recipe_is_refused(
         zero_plugin(RECIPE, "no", False)
 
 
-def test_a_file_and_a_command_line_that_differ_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _file(tmp_path, {"zero_optimization": {"stage": 2}}, monkeypatch)
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
-    with pytest.raises(ConfigError, match=r"--zero_stage 1, but .* has another stage"):
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DEEPSPEED_ZERO_STAGE", "1", "--zero_stage 1, but .* has another stage"),
+        ("DEEPSPEED_OFFLOAD_PARAM_DEVICE", "cpu", "offload_param to cpu"),
+        ("GRADIENT_ACCUMULATION_STEPS", "4", "gradient_accumulation_steps 4, but .* has 3"),
+        ("GRADIENT_CLIPPING", "1.0", "gradient_clipping 1.0, but the recipe has 0.5"),
+    ],
+)
+def test_a_file_and_a_command_line_that_differ_are_refused(
+    variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = {"gradient_accumulation_steps": 3, "gradient_clipping": "auto"}
+    _file(tmp_path, {**file, "zero_optimization": {"stage": 2, "offload_param": {"device": "none"}}}, monkeypatch)
+    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    with pytest.raises(ConfigError, match=message):
         zero_plugin(RECIPE, "no", False)
 
 
