@@ -68,8 +68,6 @@ def restore_zero(optimizer: Any, parameters: Sequence[Tensor], saved: dict[str, 
     Raises:
         CheckpointError: it is the state of another optimizer.
     """
-    from deepspeed.utils import safe_set_full_optimizer_state
-
     optimizer.refresh_fp32_params()
     part = _part(optimizer)
     values = {(int(key.split(".", 1)[0]), key.split(".", 1)[1]): value for key, value in saved.items()}
@@ -80,6 +78,8 @@ def restore_zero(optimizer: Any, parameters: Sequence[Tensor], saved: dict[str, 
         )
     if not values:
         return
+    from deepspeed.utils import safe_set_full_optimizer_state
+
     if min(counts) < max(counts):
         logger.warning(
             "The checkpoint counts %g to %g steps, since some parameters had no gradient in some of them. DeepSpeed "

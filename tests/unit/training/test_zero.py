@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from portraitanim.config.schema import to_dict
+from portraitanim.errors import CheckpointError
 from portraitanim.training.checkpoint import list_checkpoints
 from portraitanim.training.engine import LOG
 from portraitanim.training.trainer import train
-from portraitanim.training.zero import gradients_together
+from portraitanim.training.zero import gradients_together, restore_zero
 from tests.unit.training.recipes import small_dataset, small_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,6 +75,22 @@ def test_gradients_that_appear_together_are_the_same(with_first: bool) -> None:
     for mine, expected in zip(module.parameters(), plain.parameters(), strict=True):
         assert mine.grad is not None
         assert torch.equal(mine.grad, torch.zeros_like(mine) if expected.grad is None else expected.grad)
+
+
+class Row:
+    """As much of DeepSpeed's optimizer as is looked at before the state is taken."""
+
+    def __init__(self) -> None:
+        self.optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(6))])
+
+    def refresh_fp32_params(self) -> None:
+        """Nothing to do here."""
+
+
+def test_state_of_another_optimizer_is_refused() -> None:
+    adafactor = {"0.step": torch.tensor(2.0), "0.row_var": torch.zeros(2, 1), "0.col_var": torch.zeros(1, 3)}
+    with pytest.raises(CheckpointError, match="another optimizer"):
+        restore_zero(Row(), [torch.zeros(2, 3)], adafactor)
 
 
 def _launch(root: Path, port: int, *options: str) -> None:
