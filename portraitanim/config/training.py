@@ -49,6 +49,7 @@ class EngineConfig:
             _require(getattr(self, name) >= 1, f"engine.{name}", ">= 1", getattr(self, name))
         _require(self.log_every_steps >= 1, "engine.log_every_steps", ">= 1", self.log_every_steps)
         _require(self.learning_rate > 0, "engine.learning_rate", "> 0", self.learning_rate)
+        _require(self.max_gradient_norm > 0, "engine.max_gradient_norm", "> 0", self.max_gradient_norm)
         _require(self.warmup_steps >= 0, "engine.warmup_steps", ">= 0", self.warmup_steps)
         _require(
             self.ema_decay is None or 0 <= self.ema_decay < 1, "engine.ema_decay", "null or in [0, 1)", self.ema_decay

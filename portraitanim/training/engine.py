@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,19 +20,25 @@ from portraitanim.errors import CheckpointError, MediaError, TrainingError
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.training.checkpoint import (
     checkpoint_folder,
-    flatten_optimizer,
     list_checkpoints,
     read_checkpoint,
-    restore_optimizer,
     whole_folder,
     write_checkpoint,
 )
 from portraitanim.training.ema import MovingAverage
 from portraitanim.training.optimizer import learning_rate, make_optimizer
-from portraitanim.training.run_setup import TrainingResult, installed_trackers, precision_name
-from portraitanim.training.sharding import gather, module_to_spread, require_supported, spread_like, weights_in
+from portraitanim.training.run_setup import TrainingResult, make_accelerator
+from portraitanim.training.sharding import (
+    gather,
+    module_to_spread,
+    restore_whole_optimizer,
+    spread_like,
+    weights_in,
+    whole_optimizer,
+)
 from portraitanim.training.stopping import OrderlyStop
 from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
+from portraitanim.training.zero import gradient_norm, gradients_together, is_zero
 
 logger = logging.getLogger(__name__)
 
@@ -77,24 +80,15 @@ class TrainingEngine:
         self.progress = progress or SilentProgress()
         self.settings = settings or {}
         self.validate, self.validate_every_steps = validate, validate_every_steps
-        # accelerate remembers the number format of the process's first run.
-        AcceleratorState._reset_state()
-        cpu = device == "cpu" or not torch.cuda.is_available()
-        require_supported(config, cpu)
-        self.accelerator = Accelerator(
-            mixed_precision=precision_name(config.mixed_precision, cpu),
-            gradient_accumulation_steps=config.accumulation_steps,
-            cpu=cpu,
-            log_with=installed_trackers(config.trackers) or None,
-            project_dir=str(self.output),
-            # A process whose samples all lost their portrait gives the reference network no gradient.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.accelerator = make_accelerator(config, self.output, device)
         torch.manual_seed(config.seed)
         self.is_spread = self.accelerator.is_fsdp2
         module = module_to_spread(self.accelerator, task.module) if self.is_spread else task.module
         optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad], config)
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.is_zero = is_zero(self.optimizer)
+        if self.is_zero:
+            gradients_together(module)
         # Only now, since accelerate may have put other parameters in their places.
         self.learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.average = None if config.ema_decay is None else MovingAverage(self.learning, config.ema_decay)
@@ -146,8 +140,8 @@ class TrainingEngine:
         """Write a checkpoint, and the weights as the package reads them."""
         self.accelerator.wait_for_everyone()
         is_main = self.accelerator.is_main_process
-        optimizer, values = flatten_optimizer(self.optimizer.optimizer)
-        tensors = {"parameters": gather(self.learning, is_main), "optimizer": gather(optimizer, is_main)}
+        optimizer, values = whole_optimizer(self.optimizer, self.learning, is_main)
+        tensors = {"parameters": gather(self.learning, is_main), "optimizer": optimizer}
         if self.average is not None:
             tensors["average"] = gather(self.average.values, is_main)
         if is_main:
@@ -175,8 +169,6 @@ class TrainingEngine:
             (self.output / "config.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
         if self.accelerator.log_with:
             self.accelerator.init_trackers("logs")
-        for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = learning_rate(self.step, self.config)
 
     def _restore(self, folder: Path) -> None:
         tensors, state = read_checkpoint(folder)
@@ -192,9 +184,7 @@ class TrainingEngine:
         if self.average is not None:
             average = tensors.get("average", saved)
             self.average.load({name: spread_like(average[name], p) for name, p in self.learning.items()})
-        parameters = list(self.learning.values())
-        optimizer = {k: spread_like(v, parameters[int(k.split(".")[0])]) for k, v in tensors["optimizer"].items()}
-        restore_optimizer(self.optimizer.optimizer, optimizer, state["optimizer"])
+        restore_whole_optimizer(self.optimizer, self.learning, tensors["optimizer"], state["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
@@ -204,6 +194,9 @@ class TrainingEngine:
         total, first = 0.0, time.monotonic()
         for micro, batch in enumerate(self._loader(), 1):
             batch = move(batch, self.accelerator.device)
+            # Before the backward pass, at whose end DeepSpeed makes the step.
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.config)
             with self.accelerator.accumulate(self.module):
                 with self.accelerator.autocast():
                     loss, parts = self.module(batch)
@@ -221,16 +214,17 @@ class TrainingEngine:
             assert micro % self.config.accumulation_steps == 0
 
     def _update(self, loss: float) -> None:
-        norm = self.accelerator.clip_grad_norm_(list(self.learning.values()), self.config.max_gradient_norm)
+        if self.is_zero:
+            norm = gradient_norm(self.module)
+        else:
+            norm = float(self.accelerator.clip_grad_norm_(list(self.learning.values()), self.config.max_gradient_norm))
         # With fp16 a gradient that is not finite is normal: the scaler skips the step and scales less.
-        finite = math.isfinite(loss) and (self.accelerator.scaler is not None or bool(torch.isfinite(norm)))
+        finite = math.isfinite(loss) and (self.accelerator.scaler is not None or math.isfinite(norm))
         if not finite:
             raise TrainingError(
-                f"The loss of step {self.step + 1} is {loss:.4g} and the gradient's norm {float(norm):.4g}: not "
+                f"The loss of step {self.step + 1} is {loss:.4g} and the gradient's norm {norm:.4g}: not "
                 f"finite. {self._last_state()} Try a smaller engine.learning_rate, or engine.mixed_precision=fp32."
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.config)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:

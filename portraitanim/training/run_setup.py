@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from portraitanim.config.training import EngineConfig
 from portraitanim.runtime import resolve_dtype
+from portraitanim.training.sharding import require_supported
+from portraitanim.training.zero_settings import zero_plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,41 @@ class TrainingResult:
             "loss": self.loss,
             "seconds": round(self.seconds, 3),
         }
+
+
+def make_accelerator(config: EngineConfig, output: Path, device: str | None) -> Accelerator:
+    """What puts a run onto its devices, as ``accelerate launch`` was told.
+
+    Args:
+        config: of the engine.
+        output: folder of the run.
+        device: ``None`` lets accelerate choose, ``"cpu"`` keeps it from a GPU.
+
+    Raises:
+        ConfigError: it was told to train in a way that would fail, or would be left out without a word.
+    """
+    # accelerate remembers the number format of the process's first run.
+    AcceleratorState._reset_state()
+    has_gpu = torch.cuda.is_available()
+    cpu = device == "cpu" or not has_gpu
+    require_supported(config, cpu)
+    precision = precision_name(config.mixed_precision, cpu)
+    zero = zero_plugin(config, precision, cpu and has_gpu)
+    # A process whose samples all lost their portrait gives the reference network no gradient.
+    handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    if zero is not None and cpu:
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))  # accelerate names none for DeepSpeed on a CPU
+    with redirect_stdout(sys.stderr):  # DeepSpeed reports on stdout, which is for results
+        return Accelerator(
+            # DeepSpeed's number format is in its settings. Told to use a CPU, accelerate would leave DeepSpeed out.
+            mixed_precision=precision if zero is None else "no",
+            cpu=cpu and zero is None,
+            deepspeed_plugin=zero,
+            gradient_accumulation_steps=config.accumulation_steps,
+            log_with=installed_trackers(config.trackers) or None,
+            project_dir=str(output),
+            kwargs_handlers=handlers,
+        )
 
 
 def precision_name(name: str, cpu: bool) -> str:

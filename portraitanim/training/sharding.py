@@ -1,4 +1,4 @@
-"""Parameters that are spread over the processes (FSDP 2); checkpoints and weights hold them whole."""
+"""Parameters that are spread over the processes (FSDP 2), and their optimizer's state; checkpoints hold them whole."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import disable_fsdp_ram_efficient_loading
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -17,6 +18,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from portraitanim.config.training import EngineConfig
 from portraitanim.errors import ConfigError
+from portraitanim.training.checkpoint import flatten_optimizer, restore_optimizer
+from portraitanim.training.zero import is_zero, restore_zero, whole_zero
 
 
 def require_supported(config: EngineConfig, cpu: bool) -> None:
@@ -25,10 +28,10 @@ def require_supported(config: EngineConfig, cpu: bool) -> None:
     Raises:
         ConfigError: it was told to train in a way that would fail, or would be left out without a word.
     """
-    if _told("ACCELERATE_USE_DEEPSPEED") or _told("ACCELERATE_USE_MEGATRON_LM"):
+    if _told("ACCELERATE_USE_MEGATRON_LM"):
         raise ConfigError(
-            "accelerate was told to use DeepSpeed or Megatron-LM, which keep the optimizer's state in a form that is "
-            "not exactly resumed here. FSDP spreads the same tensors: accelerate launch --use_fsdp --fsdp_version 2."
+            "accelerate was told to use Megatron-LM, which trains networks of its own. FSDP spreads the same tensors: "
+            "accelerate launch --use_fsdp --fsdp_version 2."
         )
     if not _told("ACCELERATE_USE_FSDP"):
         return
@@ -87,6 +90,33 @@ def spread_like(value: Tensor, parameter: Tensor) -> Tensor:
         return value
     mesh = parameter.device_mesh
     return distribute_tensor(value.to(mesh.device_type), mesh, parameter.placements)
+
+
+def whole_optimizer(
+    optimizer: AcceleratedOptimizer, learning: Mapping[str, Tensor], keep: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `flatten_optimizer` gives without spreading; all processes must call it.
+
+    Args:
+        optimizer: as accelerate prepared it.
+        learning: its parameters by name, in its order.
+        keep: whether this process wants the tensors; if not, it gets none.
+    """
+    if is_zero(optimizer):
+        return whole_zero(optimizer.optimizer, list(learning.values()), keep), {}
+    tensors, values = flatten_optimizer(optimizer.optimizer)
+    return gather(tensors, keep), values
+
+
+def restore_whole_optimizer(
+    optimizer: AcceleratedOptimizer, learning: Mapping[str, Tensor], tensors: dict[str, Tensor], values: dict[str, Any]
+) -> None:
+    """Bring back what `whole_optimizer` gave, by whatever number of processes, after the parameters themselves."""
+    parameters = list(learning.values())
+    if is_zero(optimizer):
+        return restore_zero(optimizer.optimizer, parameters, tensors)
+    spread = {key: spread_like(value, parameters[int(key.split(".")[0])]) for key, value in tensors.items()}
+    restore_optimizer(optimizer.optimizer, spread, values)
 
 
 @contextmanager

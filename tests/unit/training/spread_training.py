@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from portraitanim.config.schema import from_dict
 from portraitanim.config.training import TrainingConfig
-from portraitanim.training import engine
+from portraitanim.training import run_setup
 from portraitanim.training.checkpoint import list_checkpoints
 from portraitanim.training.trainer import train
 
@@ -33,7 +33,7 @@ class SpreadingAccelerator(accelerate.Accelerator):
 
 if __name__ == "__main__":
     os.environ["FSDP_VERSION"] = "2"
-    engine.Accelerator = SpreadingAccelerator  # type: ignore[misc]
+    run_setup.Accelerator = SpreadingAccelerator  # type: ignore[misc]
     recipe, whole, parts = (Path(argument) for argument in sys.argv[1:])
     config = from_dict(TrainingConfig, json.loads(recipe.read_text(encoding="utf-8")))
     train(config, whole, device="cpu")

@@ -68,7 +68,7 @@ def test_spread_parameters_learn_resume_and_animate_as_whole_ones(tmp_path: Path
 @pytest.mark.parametrize(
     ("told", "optimizer", "cpu", "message"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "adamw", False, "DeepSpeed.*--use_fsdp --fsdp_version 2"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "adamw", False, "Megatron-LM.*--use_fsdp --fsdp_version 2"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "adamw", True, "on a CPU.*Without --use_fsdp"),
         ({"ACCELERATE_USE_FSDP": "true"}, "adamw", False, "version 1.*--fsdp_version 2"),
         ({"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "adamw", False, "NO_WRAP"),
