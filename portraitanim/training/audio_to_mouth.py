@@ -76,7 +76,8 @@ class AudioToMouthTask:
         if config.start is None:
             projection = build_networks(preset)["audio_projection"]
         else:
-            projection = own_memory(AudioProjection.from_pretrained(config.start))
+            window = preset.network.audio_projection.window
+            projection = own_memory(widened(AudioProjection.from_pretrained(config.start), window))
         self.config, self.projection = config, projection
         self.dataset = SpeechMotionDataset(config.speech, config.engine.seed)
         self.module = AudioToMouthObjective(projection)
@@ -95,6 +96,35 @@ class AudioToMouthTask:
         """Write the audio projection."""
         del device
         self.projection.save_pretrained(folder)
+
+
+def widened(projection: AudioProjection, window: int) -> AudioProjection:
+    """The same projection with a longer window of sound, to whose ends it does not listen yet.
+
+    Raises:
+        ConfigError: the window is shorter than the projection's, or has no middle.
+    """
+    sizes = projection.config
+    if window == sizes.window:
+        return projection
+    if window < sizes.window or window % 2 == 0:
+        raise ConfigError(
+            f"A projection that hears {sizes.window} frames cannot hear {window}. Choose an odd number above it, or "
+            "start from nothing."
+        )
+    wide = AudioProjection(
+        window=window,
+        num_layers=sizes.num_layers,
+        feature_dim=sizes.feature_dim,
+        hidden_dim=sizes.hidden_dim,
+        num_tokens=sizes.num_tokens,
+        token_dim=sizes.token_dim,
+    )
+    weights = projection.state_dict()
+    frames = weights["proj1.weight"].unflatten(1, (sizes.window, -1))
+    side = (window - sizes.window) // 2
+    wide.load_state_dict({**weights, "proj1.weight": F.pad(frames, (0, 0, side, side)).flatten(1)})
+    return wide
 
 
 def change_spectrum(states: Tensor, config: SpectrumChangeConfig, generator: torch.Generator) -> Tensor:

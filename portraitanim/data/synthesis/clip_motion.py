@@ -11,8 +11,14 @@ from scipy.spatial.transform import Rotation, Slerp
 from portraitanim.data.synthesis.driver_motion import HeadPoses, separate_motion
 from portraitanim.data.synthesis.expression_basis import ExpressionBasis, FaceMeasures
 from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_motion
-from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
-from portraitanim.data.synthesis.speech_source import SpeechSource
+from portraitanim.data.synthesis.sound_variation import (
+    DrawsBackground,
+    drawn_out,
+    quiet_sound,
+    stretched,
+    varied_sound,
+)
+from portraitanim.data.synthesis.speech_source import DrawsSpeech, SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
 from portraitanim.data.synthesis.talking_tracks import HELD_OUT_VOICES, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
@@ -78,15 +84,33 @@ class SpokenMotion:
     effort: np.ndarray
 
 
-def draw_speech(source: SpeechSource, num_frames: int, rng: np.random.Generator, openness: float) -> SpokenMotion:
-    """Speech of so many frames in a varied room; ``openness`` is a factor on the openings of the mouth."""
+def draw_speech(
+    source: DrawsSpeech,
+    num_frames: int,
+    rng: np.random.Generator,
+    openness: float,
+    backgrounds: DrawsBackground | None = None,
+    sung_share: float = 0.0,
+) -> SpokenMotion:
+    """Speech of so many frames in a varied room.
+
+    Args:
+        source: of the speech.
+        num_frames: at 25 per second.
+        rng: decides everything.
+        openness: a factor on the openings of the mouth.
+        backgrounds: sound for behind the speech.
+        sung_share: how often the speech is drawn out as in a song.
+    """
     seconds = num_frames / TRACK_FPS
     spoken, speaker = source.draw(seconds, rng)
+    if sung_share and rng.random() < sung_share:
+        spoken = _sung(spoken, float(rng.uniform(1.3, 2.6)))
     spoken = _placed(spoken, seconds, rng)
     effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
     return SpokenMotion(
         speaker=speaker,
-        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng, backgrounds),
         mouth=mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * openness),
         effort=effort,
     )
@@ -188,6 +212,19 @@ class MotionSource:
         eye_width = np.linalg.norm(neutral[33, :2] - neutral[133, :2])
         shapes[:, [*RIGHT_IRIS, *LEFT_IRIS], :2] += idle.gaze[:, None] * eye_width
         return shapes
+
+
+def _sung(spoken: SpokenText, slower: float) -> SpokenText:
+    return SpokenText(
+        samples=drawn_out(spoken.samples, slower),
+        sample_rate_hz=spoken.sample_rate_hz,
+        phonemes=tuple(
+            Phoneme(
+                symbol=each.symbol, start_seconds=each.start_seconds * slower, end_seconds=each.end_seconds * slower
+            )
+            for each in spoken.phonemes
+        ),
+    )
 
 
 def _placed(spoken: SpokenText, seconds: float, rng: np.random.Generator) -> SpokenText:
