@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from portraitanim.audio.frame_windows import centred_indices
 from portraitanim.config.presets import load_preset
 from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConfig
 from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
@@ -55,10 +56,8 @@ class AudioToMouthObjective(nn.Module):
         return error + 0.5 * change, {"mouth": error.detach(), "change": change.detach()}
 
     def read(self, states: Tensor) -> Tensor:
-        """The mouth that the tokens tell, ``(batch, frames, 3)``, scaled; beyond both ends is silence."""
-        side = self.projection.config.window // 2
-        padded = F.pad(states, (0, 0, 0, 0, side, side), value=_SILENCE)
-        windows = padded.unfold(1, self.projection.config.window, 1).permute(0, 1, 4, 2, 3)
+        """The mouth that the tokens tell, ``(batch, frames, 3)``, scaled; windows are those of `frame_windows`."""
+        windows = states[:, centred_indices(states.shape[1], self.projection.config.window)]
         return self.reading(self.projection(windows).flatten(2)).float()
 
 

@@ -134,7 +134,7 @@ class PhoneAligner:
     def _word(self, phones: str) -> str:
         if phones not in self._known:
             self._known[phones] = f"word{len(self._known)}"
-            self._decoder.add_word(self._known[phones], phones, True)
+            self._decoder.add_word(self._known[phones], phones, False)
         return self._known[phones]
 
     def _listen(self, data: bytes) -> None:
