@@ -17,11 +17,12 @@ from portraitanim.data.synthesis.sound_variation import (
     quiet_sound,
     stretched,
     varied_sound,
+    with_vibrato,
 )
 from portraitanim.data.synthesis.speech_source import DrawsSpeech, SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
 from portraitanim.data.synthesis.talking_tracks import HELD_OUT_VOICES, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
-from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
+from portraitanim.data.synthesis.visemes import MouthTrack, is_vowel, loudness_effort, mouth_track
 from portraitanim.errors import InputError
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
 
@@ -100,12 +101,12 @@ def draw_speech(
         rng: decides everything.
         openness: a factor on the openings of the mouth.
         backgrounds: sound for behind the speech.
-        sung_share: how often the speech is drawn out as in a song.
+        sung_share: how often the words are sung.
     """
     seconds = num_frames / TRACK_FPS
     spoken, speaker = source.draw(seconds, rng)
     if sung_share and rng.random() < sung_share:
-        spoken = _sung(spoken, float(rng.uniform(1.3, 2.6)))
+        spoken = _sung(spoken, rng)
     spoken = _placed(spoken, seconds, rng)
     effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
     return SpokenMotion(
@@ -214,15 +215,28 @@ class MotionSource:
         return shapes
 
 
-def _sung(spoken: SpokenText, slower: float) -> SpokenText:
+def _sung(spoken: SpokenText, rng: np.random.Generator) -> SpokenText:
+    """The words as in a song: vowels are held, some for seconds, consonants hardly, often with vibrato."""
+    rate = spoken.sample_rate_hz
+    slower = rng.uniform(1.0, 1.6)
+    before, after = [0.0], [0.0]
+    for phoneme in spoken.phonemes:
+        seconds = max(0.0, phoneme.end_seconds - before[-1])
+        longer = slower * (1 + rng.exponential(1.2)) if is_vowel(phoneme) else np.sqrt(slower)
+        held = rng.uniform(0.4, 3.0) if is_vowel(phoneme) and rng.random() < 0.12 else 0.0
+        before.append(before[-1] + seconds)
+        after.append(after[-1] + seconds * longer + held)
+    before.append(max(before[-1], len(spoken.samples) / rate))
+    after.append(after[-1] + before[-1] - before[-2])
+    samples = drawn_out(spoken.samples, rate, np.array(before), np.array(after))
+    if rng.random() < 0.6:
+        samples = with_vibrato(samples, rate, rng.uniform(0.003, 0.03), rng.uniform(4.5, 7.0))
     return SpokenText(
-        samples=drawn_out(spoken.samples, slower),
-        sample_rate_hz=spoken.sample_rate_hz,
+        samples=samples,
+        sample_rate_hz=rate,
         phonemes=tuple(
-            Phoneme(
-                symbol=each.symbol, start_seconds=each.start_seconds * slower, end_seconds=each.end_seconds * slower
-            )
-            for each in spoken.phonemes
+            Phoneme(symbol=each.symbol, start_seconds=start, end_seconds=end)
+            for each, start, end in zip(spoken.phonemes, after, after[1:], strict=False)
         ),
     )
 

@@ -26,27 +26,44 @@ def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
     return np.asarray(soxr.resample(samples.astype(np.float32), 1_000_000, round(1_000_000 * factor)), np.float32)
 
 
-def drawn_out(samples: np.ndarray, factor: float) -> np.ndarray:
-    """Slower by a factor with its pitch and formants kept, as sung words are (a phase vocoder)."""
+def drawn_out(samples: np.ndarray, sample_rate_hz: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Other times at the same pitch and with the same formants, as in sung words (a phase vocoder).
+
+    Args:
+        samples: float32 ``(samples,)``.
+        sample_rate_hz: of the samples.
+        before: moments of the sound in seconds, rising from 0 to its end.
+        after: when they are to be heard.
+
+    Returns:
+        float32, from 0 to the last moment of ``after``.
+    """
     size, hop = 512, 128
     taper = np.hanning(size + 1)[:-1]
     padded = np.pad(samples.astype(np.float64), size)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * taper
-    spectra = np.fft.rfft(frames)
-    moments = np.arange(0, len(spectra) - 1, 1 / factor)
-    before = moments.astype(int)
-    share = (moments - before)[:, None]
-    size_of = (1 - share) * np.abs(spectra[before]) + share * np.abs(spectra[before + 1])
-    steps = np.angle(spectra[before + 1] * np.conj(spectra[before]))
-    phases = np.angle(spectra[:1]) + np.cumsum(np.vstack([np.zeros((1, steps.shape[1])), steps[:-1]]), axis=0)
-    pieces = np.fft.irfft(size_of * np.exp(1j * phases), size) * taper
-    out = np.zeros((len(pieces) - 1) * hop + size)
+    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * taper)
+    wanted = round(float(after[-1]) * sample_rate_hz)
+    # Both sounds are padded by a whole frame, so the middle of frame 0 lies half a frame before either begins.
+    heard = (np.arange((wanted + 2 * size) // hop) * hop - size / 2) / sample_rate_hz
+    source = (np.interp(heard, after, before) * sample_rate_hz + size / 2) / hop
+    source = np.clip(source, 0, len(spectra) - 1.001)
+    frame = source.astype(int)
+    share = (source - frame)[:, None]
+    loudness = (1 - share) * np.abs(spectra[frame]) + share * np.abs(spectra[frame + 1])
+    turns = np.angle(spectra[frame + 1] * np.conj(spectra[frame]))
+    phases = np.angle(spectra[frame[:1]]) + np.cumsum(np.vstack([np.zeros((1, turns.shape[1])), turns[:-1]]), axis=0)
+    pieces = np.fft.irfft(loudness * np.exp(1j * phases), size) * taper
+    out = np.zeros(len(pieces) * hop + size)
     for number, piece in enumerate(pieces):
         out[number * hop : number * hop + size] += piece
-    start = round(size / 2 * (1 + factor))
-    wanted = round(len(samples) * factor)
-    found = out[start : start + wanted] / 1.5
-    return np.pad(found, (0, wanted - len(found))).astype(np.float32)
+    return (out[size : size + wanted] / 1.5).astype(np.float32)
+
+
+def with_vibrato(samples: np.ndarray, sample_rate_hz: int, depth: float, hertz: float) -> np.ndarray:
+    """The pitch goes up and down by a share ``depth``, so many times a second; nothing moves by more than 2 ms."""
+    seconds = np.arange(len(samples)) / sample_rate_hz
+    moved = seconds + depth / (2 * np.pi * hertz) * np.sin(2 * np.pi * hertz * seconds)
+    return np.interp(moved, seconds, samples).astype(np.float32)
 
 
 def varied_sound(

@@ -16,7 +16,7 @@ from portraitanim.data.synthesis.speech_source import DrawsSpeech
 from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 
 SILENT_SHARE = 0.1
-SUNG_SHARE = 0.15
+SUNG_SHARE = 0.35
 OPENNESS = 1.22
 """The middle of what clips draw, see `MotionSource`: a sound does not tell how far its speaker opens the mouth."""
 

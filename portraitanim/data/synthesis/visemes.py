@@ -52,6 +52,8 @@ _TABLE: dict[str, Viseme] = {
     **dict.fromkeys("jʎçʝ", Viseme(0.030, 0.09, 0.0, 0.8)),
 }
 
+_VOWELS = frozenset("aɑæɐʌäɛeεəɜɚɵɘiɪɨᵻoɔɒuʊʉɯɤyøœʏ")
+
 _ANTICIPATION_SECONDS = 0.02
 """The mouth is in place a little before its sound is heard."""
 
@@ -75,6 +77,11 @@ class MouthTrack:
     opening: np.ndarray
     width: np.ndarray
     pout: np.ndarray
+
+
+def is_vowel(phoneme: Phoneme) -> bool:
+    """Whether a sound can be held with an open mouth."""
+    return any(sign in _VOWELS for sign in phoneme.symbol)
 
 
 def single_sounds(phonemes: Sequence[Phoneme]) -> list[tuple[Viseme, float, float]]:
