@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from portraitanim.audio.frame_windows import centred_indices
 from portraitanim.config.presets import load_preset
 from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConfig
 from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
@@ -55,10 +56,8 @@ class AudioToMouthObjective(nn.Module):
         return error + 0.5 * change, {"mouth": error.detach(), "change": change.detach()}
 
     def read(self, states: Tensor) -> Tensor:
-        """The mouth that the tokens tell, ``(batch, frames, 3)``, scaled; beyond both ends is silence."""
-        side = self.projection.config.window // 2
-        padded = F.pad(states, (0, 0, 0, 0, side, side), value=_SILENCE)
-        windows = padded.unfold(1, self.projection.config.window, 1).permute(0, 1, 4, 2, 3)
+        """The mouth that the tokens tell, ``(batch, frames, 3)``, scaled; windows are those of `frame_windows`."""
+        windows = states[:, centred_indices(states.shape[1], self.projection.config.window)]
         return self.reading(self.projection(windows).flatten(2)).float()
 
 
@@ -76,7 +75,8 @@ class AudioToMouthTask:
         if config.start is None:
             projection = build_networks(preset)["audio_projection"]
         else:
-            projection = own_memory(AudioProjection.from_pretrained(config.start))
+            window = preset.network.audio_projection.window
+            projection = own_memory(widened(AudioProjection.from_pretrained(config.start), window))
         self.config, self.projection = config, projection
         self.dataset = SpeechMotionDataset(config.speech, config.engine.seed)
         self.module = AudioToMouthObjective(projection)
@@ -95,6 +95,35 @@ class AudioToMouthTask:
         """Write the audio projection."""
         del device
         self.projection.save_pretrained(folder)
+
+
+def widened(projection: AudioProjection, window: int) -> AudioProjection:
+    """The same projection with a longer window of sound, to whose ends it does not listen yet.
+
+    Raises:
+        ConfigError: the window is shorter than the projection's, or has no middle.
+    """
+    sizes = projection.config
+    if window == sizes.window:
+        return projection
+    if window < sizes.window or window % 2 == 0:
+        raise ConfigError(
+            f"A projection that hears {sizes.window} frames cannot hear {window}. Choose an odd number above it, or "
+            "start from nothing."
+        )
+    wide = AudioProjection(
+        window=window,
+        num_layers=sizes.num_layers,
+        feature_dim=sizes.feature_dim,
+        hidden_dim=sizes.hidden_dim,
+        num_tokens=sizes.num_tokens,
+        token_dim=sizes.token_dim,
+    )
+    weights = projection.state_dict()
+    frames = weights["proj1.weight"].unflatten(1, (sizes.window, -1))
+    side = (window - sizes.window) // 2
+    wide.load_state_dict({**weights, "proj1.weight": F.pad(frames, (0, 0, side, side)).flatten(1)})
+    return wide
 
 
 def change_spectrum(states: Tensor, config: SpectrumChangeConfig, generator: torch.Generator) -> Tensor:

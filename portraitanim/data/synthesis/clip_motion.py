@@ -11,11 +11,18 @@ from scipy.spatial.transform import Rotation, Slerp
 from portraitanim.data.synthesis.driver_motion import HeadPoses, separate_motion
 from portraitanim.data.synthesis.expression_basis import ExpressionBasis, FaceMeasures
 from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_motion
-from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
-from portraitanim.data.synthesis.speech_source import SpeechSource
+from portraitanim.data.synthesis.sound_variation import (
+    DrawsBackground,
+    drawn_out,
+    quiet_sound,
+    stretched,
+    varied_sound,
+    with_vibrato,
+)
+from portraitanim.data.synthesis.speech_source import DrawsSpeech, SpeechSource
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
 from portraitanim.data.synthesis.talking_tracks import HELD_OUT_VOICES, SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
-from portraitanim.data.synthesis.visemes import MouthTrack, loudness_effort, mouth_track
+from portraitanim.data.synthesis.visemes import MouthTrack, is_vowel, loudness_effort, mouth_track
 from portraitanim.errors import InputError
 from portraitanim.face.landmark_groups import LEFT_IRIS, RIGHT_IRIS
 
@@ -78,15 +85,33 @@ class SpokenMotion:
     effort: np.ndarray
 
 
-def draw_speech(source: SpeechSource, num_frames: int, rng: np.random.Generator, openness: float) -> SpokenMotion:
-    """Speech of so many frames in a varied room; ``openness`` is a factor on the openings of the mouth."""
+def draw_speech(
+    source: DrawsSpeech,
+    num_frames: int,
+    rng: np.random.Generator,
+    openness: float,
+    backgrounds: DrawsBackground | None = None,
+    sung_share: float = 0.0,
+) -> SpokenMotion:
+    """Speech of so many frames in a varied room.
+
+    Args:
+        source: of the speech.
+        num_frames: at 25 per second.
+        rng: decides everything.
+        openness: a factor on the openings of the mouth.
+        backgrounds: sound for behind the speech.
+        sung_share: how often the words are sung.
+    """
     seconds = num_frames / TRACK_FPS
     spoken, speaker = source.draw(seconds, rng)
+    if sung_share and rng.random() < sung_share:
+        spoken = _sung(spoken, rng)
     spoken = _placed(spoken, seconds, rng)
     effort = loudness_effort(spoken.samples, spoken.sample_rate_hz, num_frames, TRACK_FPS)
     return SpokenMotion(
         speaker=speaker,
-        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng),
+        sound=varied_sound(_fitted(spoken.samples, num_frames), SOUND_RATE_HZ, rng, backgrounds),
         mouth=mouth_track(spoken.phonemes, num_frames, TRACK_FPS, effort * openness),
         effort=effort,
     )
@@ -188,6 +213,32 @@ class MotionSource:
         eye_width = np.linalg.norm(neutral[33, :2] - neutral[133, :2])
         shapes[:, [*RIGHT_IRIS, *LEFT_IRIS], :2] += idle.gaze[:, None] * eye_width
         return shapes
+
+
+def _sung(spoken: SpokenText, rng: np.random.Generator) -> SpokenText:
+    """The words as in a song: vowels are held, some for seconds, consonants hardly, often with vibrato."""
+    rate = spoken.sample_rate_hz
+    slower = rng.uniform(1.0, 1.6)
+    before, after = [0.0], [0.0]
+    for phoneme in spoken.phonemes:
+        seconds = max(0.0, phoneme.end_seconds - before[-1])
+        longer = slower * (1 + rng.exponential(1.2)) if is_vowel(phoneme) else np.sqrt(slower)
+        held = rng.uniform(0.4, 3.0) if is_vowel(phoneme) and rng.random() < 0.12 else 0.0
+        before.append(before[-1] + seconds)
+        after.append(after[-1] + seconds * longer + held)
+    before.append(max(before[-1], len(spoken.samples) / rate))
+    after.append(after[-1] + before[-1] - before[-2])
+    samples = drawn_out(spoken.samples, rate, np.array(before), np.array(after))
+    if rng.random() < 0.6:
+        samples = with_vibrato(samples, rate, rng.uniform(0.003, 0.03), rng.uniform(4.5, 7.0))
+    return SpokenText(
+        samples=samples,
+        sample_rate_hz=rate,
+        phonemes=tuple(
+            Phoneme(symbol=each.symbol, start_seconds=start, end_seconds=end)
+            for each, start, end in zip(spoken.phonemes, after, after[1:], strict=False)
+        ),
+    )
 
 
 def _placed(spoken: SpokenText, seconds: float, rng: np.random.Generator) -> SpokenText:

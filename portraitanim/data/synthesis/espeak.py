@@ -15,6 +15,8 @@ from portraitanim.errors import PortraitAnimError
 _RETRIEVAL, _PHONEME_EVENTS, _IPA_NAMES = 1, 1, 2
 _UTF8, _PHONEME_EVENT, _LIST_END = 1, 7, 0
 _RATE, _PITCH, _RANGE = 1, 3, 4
+_BETWEEN_SOUNDS = "_"
+_IPA_PARTED = 2 | ord(_BETWEEN_SOUNDS) << 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class EspeakSynthesizer:
         self._rate_hz = self._library.espeak_Initialize(_RETRIEVAL, 0, None, _PHONEME_EVENTS | _IPA_NAMES)
         if self._rate_hz <= 0:
             raise PortraitAnimError("espeak-ng does not start. Reinstall it: apt-get install --reinstall espeak-ng.")
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._blocks: list[np.ndarray] = []
         self._marks: list[tuple[float, str]] = []
         self._callback = _Callback(self._receive)  # must live as long as the library may call it
@@ -93,8 +96,7 @@ class EspeakSynthesizer:
         Raises:
             PortraitAnimError: espeak-ng has no such voice, or fails.
         """
-        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise PortraitAnimError(f"espeak-ng has no voice {voice.name!r}. List them with 'espeak-ng --voices'.")
+        self._choose(voice.name)
         for parameter, value in ((_RATE, voice.words_per_minute), (_PITCH, voice.pitch), (_RANGE, voice.pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._blocks.clear()
@@ -108,6 +110,28 @@ class EspeakSynthesizer:
             raise PortraitAnimError(f"espeak-ng could not speak {text[:60]!r} with the voice {voice.name!r}.")
         samples = np.concatenate(self._blocks)
         return SpokenText(samples=samples, sample_rate_hz=self._rate_hz, phonemes=self._phonemes(len(samples)))
+
+    def pronounce(self, text: str, voice_name: str) -> list[list[str]]:
+        """The sounds of each word of a text in IPA, without speaking it. Stress and length marks are left on them.
+
+        Raises:
+            PortraitAnimError: espeak-ng has no such voice.
+        """
+        self._choose(voice_name)
+        data = ctypes.create_string_buffer(text.encode())
+        rest = ctypes.c_void_p(ctypes.addressof(data))
+        words: list[list[str]] = []
+        while rest.value:  # a clause at a time
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA_PARTED).decode()
+            for word in clause.split():
+                sounds = [sound for sound in word.split(_BETWEEN_SOUNDS) if sound and not sound.startswith("(")]
+                if sounds:
+                    words.append(sounds)
+        return words
+
+    def _choose(self, voice_name: str) -> None:
+        if self._library.espeak_SetVoiceByName(voice_name.encode()) != 0:
+            raise PortraitAnimError(f"espeak-ng has no voice {voice_name!r}. List them with 'espeak-ng --voices'.")
 
     def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
         if samples and count > 0:

@@ -11,25 +11,32 @@ from portraitanim.audio.log_mel import LogMelAudioEncoder
 from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotion
 from portraitanim.data.synthesis.clip_motion import SAMPLES_PER_FRAME, draw_speech, in_time
 from portraitanim.data.synthesis.driver_motion import lip_opening, separate_motion
-from portraitanim.data.synthesis.sound_variation import quiet_sound
-from portraitanim.data.synthesis.speech_source import SpeechSource
+from portraitanim.data.synthesis.sound_variation import DrawsBackground, quiet_sound
+from portraitanim.data.synthesis.speech_source import DrawsSpeech
 from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS, TalkingTrack
 
-SILENT_SHARE = 0.06
+SILENT_SHARE = 0.1
+SUNG_SHARE = 0.35
 OPENNESS = 1.22
 """The middle of what clips draw, see `MotionSource`: a sound does not tell how far its speaker opens the mouth."""
 
 
-def synthetic_speech(num_clips: int, num_frames: int, seed: int) -> Iterator[SpeechMotion]:
-    """Clips of synthesizers' speech, some of silence."""
-    source, encoder = SpeechSource(), LogMelAudioEncoder()
+def spoken_clips(
+    source: DrawsSpeech,
+    num_clips: int,
+    num_frames: int,
+    seed: int,
+    backgrounds: DrawsBackground | None = None,
+) -> Iterator[SpeechMotion]:
+    """Clips of speech whose mouth follows from its sounds, and some without any speech."""
+    encoder = LogMelAudioEncoder()
     for number in range(num_clips):
         rng = np.random.default_rng([seed, number])
         if rng.random() < SILENT_SHARE:
-            sound = quiet_sound(num_frames * SAMPLES_PER_FRAME, SOUND_RATE_HZ, rng)
+            sound = quiet_sound(num_frames * SAMPLES_PER_FRAME, SOUND_RATE_HZ, rng, backgrounds)
             mouth = np.zeros((num_frames, len(MOUTH_MEASURES)))
         else:
-            said = draw_speech(source, num_frames, rng, OPENNESS)
+            said = draw_speech(source, num_frames, rng, OPENNESS, backgrounds, SUNG_SHARE)
             sound = said.sound
             mouth = np.stack([getattr(said.mouth, name) for name in MOUTH_MEASURES], axis=-1)
         yield SpeechMotion(states=_states(encoder, sound)[:num_frames], mouth=mouth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,13 @@ from portraitanim.data.synthesis.speech_words import (
     WORDS,
 )
 from portraitanim.data.synthesis.spoken_text import SpokenText
+
+
+class DrawsSpeech(Protocol):
+    """Where speech comes from: synthesizers (`SpeechSource`) or recordings (`recorded_speech.RecordedSpeech`)."""
+
+    def draw(self, seconds: float, rng: np.random.Generator) -> tuple[SpokenText, str]:
+        """Speech of about this length, and a word on who speaks."""
 
 
 class SpeechSource:

@@ -34,23 +34,25 @@ class Viseme(NamedTuple):
 _REST = Viseme(0.0, weight=0.9)
 _TABLE: dict[str, Viseme] = {
     **dict.fromkeys("aɑæɐʌä", Viseme(0.110, 0.02, 0.0, 1.2)),
-    **dict.fromkeys("ɛe", Viseme(0.072, 0.08, 0.0, 1.1)),
+    **dict.fromkeys("ɛeε", Viseme(0.072, 0.08, 0.0, 1.1)),
     **dict.fromkeys("əɜɚɵɘ", Viseme(0.055, 0.0, 0.1, 0.7)),
-    **dict.fromkeys("iɪɨ", Viseme(0.040, 0.13, 0.0, 1.1)),
+    **dict.fromkeys("iɪɨᵻ", Viseme(0.040, 0.13, 0.0, 1.1)),
     **dict.fromkeys("oɔɒ", Viseme(0.080, -0.15, 0.6, 1.2)),
-    **dict.fromkeys("uʊʉɯ", Viseme(0.038, -0.24, 1.0, 1.2)),
+    **dict.fromkeys("uʊʉɯɤ", Viseme(0.038, -0.24, 1.0, 1.2)),
     **dict.fromkeys("yøœʏ", Viseme(0.045, -0.20, 0.9, 1.2)),
-    **dict.fromkeys("pbmβɓ", Viseme(0.0, 0.0, 0.1, 1.3, 1.0)),
-    **dict.fromkeys("fvʋ", Viseme(0.012, 0.02, 0.0, 1.5)),
+    **dict.fromkeys("pbmβɓɸ", Viseme(0.0, 0.0, 0.1, 1.3, 1.0)),
+    **dict.fromkeys("fvʋɱ", Viseme(0.012, 0.02, 0.0, 1.5)),
     **dict.fromkeys("θð", Viseme(0.030, 0.03, 0.0, 0.8)),
-    **dict.fromkeys("tdnszɾɲc", Viseme(0.026, 0.05, 0.0, 0.7)),
-    **dict.fromkeys("lɫrɽ", Viseme(0.042, 0.02, 0.0, 0.6)),
+    **dict.fromkeys("tdnszɾɲcɟʈɖɳ", Viseme(0.026, 0.05, 0.0, 0.7)),
+    **dict.fromkeys("lɫrɽɭɬ", Viseme(0.042, 0.02, 0.0, 0.6)),
     **dict.fromkeys("ʃʒɕʑʂʐ", Viseme(0.034, -0.13, 0.8, 1.1)),
     **dict.fromkeys("kɡgŋxɣqhʁχɦʔ", Viseme(0.042, 0.0, 0.0, 0.35)),
     **dict.fromkeys("ɹɻ", Viseme(0.036, -0.12, 0.5, 0.8)),
-    **dict.fromkeys("wɥ", Viseme(0.020, -0.26, 1.0, 1.2)),
-    **dict.fromkeys("jʎ", Viseme(0.030, 0.09, 0.0, 0.8)),
+    **dict.fromkeys("wɥʍ", Viseme(0.020, -0.26, 1.0, 1.2)),
+    **dict.fromkeys("jʎçʝ", Viseme(0.030, 0.09, 0.0, 0.8)),
 }
+
+_VOWELS = frozenset("aɑæɐʌäɛeεəɜɚɵɘiɪɨᵻoɔɒuʊʉɯɤyøœʏ")
 
 _ANTICIPATION_SECONDS = 0.02
 """The mouth is in place a little before its sound is heard."""
@@ -75,6 +77,11 @@ class MouthTrack:
     opening: np.ndarray
     width: np.ndarray
     pout: np.ndarray
+
+
+def is_vowel(phoneme: Phoneme) -> bool:
+    """Whether a sound can be held with an open mouth."""
+    return any(sign in _VOWELS for sign in phoneme.symbol)
 
 
 def single_sounds(phonemes: Sequence[Phoneme]) -> list[tuple[Viseme, float, float]]:

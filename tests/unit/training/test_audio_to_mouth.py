@@ -16,7 +16,7 @@ from portraitanim.config.training import AudioTrainingConfig, SpectrumChangeConf
 from portraitanim.data.speech_motion import SpeechMotion, SpeechMotionDataset, write_speech_motion
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.models.embedders import AudioProjection
-from portraitanim.training.audio_to_mouth import AudioToMouthTask, change_spectrum
+from portraitanim.training.audio_to_mouth import AudioToMouthObjective, AudioToMouthTask, change_spectrum, widened
 from portraitanim.training.trainer import make_task, train
 from tests.small_networks import IMAGE_SIZE, small_preset
 from tests.unit.training.recipes import small_dataset, small_recipe
@@ -158,3 +158,21 @@ def test_parameters_named_fresh_begin_anew(tmp_path: Path) -> None:
         assert torch.equal(value, expected.get_parameter(name)), name
     with pytest.raises(ConfigError, match="matches no parameter"):
         make_task(small_recipe("tiny", data, start=str(first.weights), fresh=["nothing*"]), preset)
+
+
+def test_a_longer_window_changes_nothing_until_it_is_trained() -> None:
+    torch.manual_seed(0)
+    projection = AudioProjection(window=5, num_layers=4, feature_dim=80, hidden_dim=16, num_tokens=2, token_dim=8)
+    narrow = AudioToMouthObjective(projection)
+    wide = AudioToMouthObjective(widened(projection, 13))
+    wide.reading.load_state_dict(narrow.reading.state_dict())
+    states = torch.randn(2, 20, 4, 80)
+    assert wide.projection.config.window == 13
+    torch.testing.assert_close(wide.read(states), narrow.read(states))
+
+
+@pytest.mark.parametrize("window", [3, 8])
+def test_a_window_that_does_not_contain_the_old_one_is_an_error(window: int) -> None:
+    projection = AudioProjection(window=5, num_layers=4, feature_dim=80, hidden_dim=16, num_tokens=2, token_dim=8)
+    with pytest.raises(ConfigError, match="odd number"):
+        widened(projection, window)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from portraitanim.data.synthesis.espeak import EspeakSynthesizer, Voice, espeak_synthesizer
 from portraitanim.data.synthesis.flite import FLITE_VOICES, speak_with_flite
-from portraitanim.data.synthesis.sound_variation import quiet_sound, stretched, varied_sound
+from portraitanim.data.synthesis.sound_variation import drawn_out, quiet_sound, stretched, varied_sound, with_vibrato
 from portraitanim.data.synthesis.spoken_text import Phoneme, SpokenText
 from portraitanim.data.synthesis.visemes import loudness_effort, mouth_track
 from portraitanim.errors import PortraitAnimError
@@ -140,3 +140,24 @@ def test_slower_speech_is_longer_and_deeper() -> None:
     assert len(slow) == pytest.approx(20000, abs=2)
     spectrum = np.abs(np.fft.rfft(slow))
     assert np.fft.rfftfreq(len(slow), 1 / 16000)[spectrum.argmax()] == pytest.approx(320, abs=2)
+
+
+def test_drawn_out_speech_is_longer_at_its_pitch() -> None:
+    tone = np.zeros(16000, np.float32)
+    tone[6000:10000] = np.sin(2 * np.pi * 400 * np.arange(4000) / 16000)
+    slow = drawn_out(tone, 16000, np.array([0.0, 1.0]), np.array([0.0, 2.0]))
+    assert len(slow) == 32000
+    sounding = np.flatnonzero(np.abs(slow) > 0.3)
+    assert sounding[0] == pytest.approx(12000, abs=400)
+    assert sounding[-1] == pytest.approx(20000, abs=400)
+    spectrum = np.abs(np.fft.rfft(slow[12800:19200]))
+    assert np.fft.rfftfreq(6400, 1 / 16000)[spectrum.argmax()] == pytest.approx(400, abs=4)
+
+
+def test_vibrato_moves_the_pitch_and_hardly_the_time() -> None:
+    burst = np.zeros(16000, np.float32)
+    burst[8000:8800] = np.sin(np.arange(800) * 0.4)
+    sung = with_vibrato(burst, 16000, 0.03, 5.0)
+    sounding = np.flatnonzero(np.abs(sung) > 0.3)
+    assert sounding[0] == pytest.approx(8000, abs=32)
+    assert sounding[-1] == pytest.approx(8800, abs=32)
