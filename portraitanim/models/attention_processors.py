@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from portraitanim.models.projections import KeysValues, project
 
 _MAX_SCORES = 2**22
-"""Scores of attention by plain products that are there at once; 8 MB stay in the caches, more are slower than torch's
-kernel, which keeps none."""
+"""Scores of a row up to which attention by plain products is faster: 8 MB. Torch's kernel keeps none."""
+
+_SCORES_AT_ONCE = 2**20
+"""Scores that are there at once: 2 MB stay in the caches of a core, and their memory is not fetched anew each time."""
 
 _SHORT_ROW = 32
 """Keys per query up to which the softmax goes along the first axis: temporal attention, audio tokens."""
@@ -84,22 +86,27 @@ def _multiplies_faster(query: Tensor) -> bool:
 
 
 def has_few_scores(query: Tensor, key: Tensor) -> bool:
-    """Whether the scores of one row, ``(rows, heads, tokens, channels)``, stay in the caches."""
+    """Whether the scores of one row, ``(rows, heads, tokens, channels)``, are few enough for plain products."""
     return query.shape[1] * query.shape[2] * key.shape[2] <= _MAX_SCORES
 
 
 def attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of ``(rows, heads, tokens, channels)`` by plain products, as many rows at once as suit the caches."""
-    rows = max(_MAX_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]), 1)
+    rows = max(_SCORES_AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]), 1)
+    if len(query) <= rows:
+        return _attend_rows(query, key, value)
     attended = [
         _attend_rows(*piece) for piece in zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
     ]
-    return attended[0] if len(attended) == 1 else torch.cat(attended)
+    return torch.cat(attended)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
-    return torch.matmul(_softmax(scores), value)
+    # Heads join the rows before keys are turned: the product takes turned keys, and turning them is a slower copy.
+    shape = query.shape[:2]
+    query, key, value = ((query * query.shape[-1] ** -0.5).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    scores = torch.bmm(query, key.transpose(1, 2))
+    return torch.bmm(_softmax(scores), value).unflatten(0, shape)
 
 
 def _softmax(scores: Tensor) -> Tensor:

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from portraitanim.models.attention_processors import attend, start_at_zero
+from portraitanim.models.feed_forward import feed_forward
 from portraitanim.models.projections import KeysValues, project, project_keys_values
+from portraitanim.models.token_maps import add_tokens, as_tokens, project_tokens
 from portraitanim.types import REGION_NAMES
+
+_MAX_FOLDED_TOKENS = 64
+"""Heads times audio tokens up to which a clip's projections are folded: 32 in the bundled network. Folded keys are as
+wide as the frames' tokens, once per head: Hallo's 256 would take more memory than they save work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +26,7 @@ class RegionalAudioContext:
     """What one audio module reads beside its input.
 
     Attributes:
-        tokens: keys and values of each region's attention, in the order of `REGION_NAMES`, each
-            ``(rows with audio, tokens, channels)``.
+        tokens: what `RegionalAudioAttention.project` made for these rows.
         num_rows_without_audio: so many leading rows hear nothing (zero tokens).
         masks: ``(rows, 3, positions)`` in [0, 1], or ``None`` for everywhere.
         weights: strength of each region.
@@ -69,12 +73,51 @@ class RegionalAudioAttention(nn.Module):
             self.add_module(f"attn_{region}", attention)
             self.add_module(f"zero_conv_{region}", start_at_zero(nn.Conv2d(inner_channels, inner_channels, 1)))
         self.norm3 = nn.LayerNorm(inner_channels)
-        self.ff = FeedForward(inner_channels, activation_fn="geglu")
+        self.ff = feed_forward(inner_channels)
         self.proj_out = nn.Conv2d(inner_channels, channels, 1)
 
     def project(self, audio_tokens: Tensor) -> list[KeysValues]:
-        """Keys and values of ``(rows, tokens, audio_dim)`` for each region, to be computed once per clip."""
-        return [project_keys_values(self._attention(region), audio_tokens) for region in REGION_NAMES]
+        """What the regions hear of ``(rows, tokens, audio_dim)``, to be computed once per clip.
+
+        Returns:
+            Keys and values ``(rows, tokens, channels)`` of each region, in the order of `REGION_NAMES`. Or a single
+            pair of all regions, ``(rows, tokens · regions · heads, inner_channels)``, whose keys hold the projection
+            of the queries and whose values what comes behind the attention: the same sums in another order, a sixth of
+            the arithmetic of each step. In training never, where every weight needs its gradient.
+        """
+        pairs = [project_keys_values(self._attention(region), audio_tokens) for region in REGION_NAMES]
+        if torch.is_grad_enabled() or self.attn1.heads * audio_tokens.shape[1] > _MAX_FOLDED_TOKENS:
+            return pairs
+        key, value = (torch.stack(parts, dim=2).float() for parts in zip(*pairs, strict=True))
+        key, value = self._fold(*(x.unflatten(-1, (self.attn1.heads, -1)) for x in (key, value)))
+        return [(key.flatten(1, 3).to(audio_tokens.dtype), value.flatten(1, 3).to(audio_tokens.dtype))]
+
+    def _fold(self, key: Tensor, value: Tensor) -> KeysValues:
+        """Keys and values ``(rows, tokens, regions, heads, head width)`` with the products around them.
+
+        Returns:
+            ``(rows, tokens, regions, heads, inner_channels)`` each, in float32.
+        """
+        heads = key.shape[3]
+        asking = torch.stack([self._attention(region).to_q.weight for region in REGION_NAMES])
+        answering = torch.stack([self._attention(region).to_out[0].weight for region in REGION_NAMES])
+        convs = torch.stack([self._zero_conv(region).weight.flatten(1) for region in REGION_NAMES])
+        asking = asking.float().unflatten(1, (heads, -1))
+        telling = (convs.float() @ answering.float()).unflatten(2, (heads, -1))
+        key = torch.einsum("rtgha,ghac->rtghc", key, asking) * key.shape[-1] ** -0.5
+        value = torch.einsum("rtgha,gcha->rtghc", value, telling)
+        # The weights of a head sum to one, so that its share of the bias can be part of every value.
+        return key, value + self._biases()[:, None] / heads
+
+    def _biases(self) -> Tensor:
+        """What each region says to every query ``(regions, inner_channels)``: all that is heard without sound."""
+        return torch.stack([self._bias(region) for region in REGION_NAMES])
+
+    def _bias(self, region: str) -> Tensor:
+        """The part of one region, in float32."""
+        conv = self._zero_conv(region)
+        bias = conv.weight.float().flatten(1) @ self._attention(region).to_out[0].bias.float()
+        return bias if self.bias_outside_masks or conv.bias is None else bias + conv.bias.float()
 
     def forward(self, hidden_states: Tensor, context: RegionalAudioContext) -> Tensor:
         """Add what the sound says to each region.
@@ -86,15 +129,16 @@ class RegionalAudioAttention(nn.Module):
         Returns:
             As ``hidden_states``.
         """
-        size = hidden_states.shape[-2:]
-        tokens = self.proj_in(self.norm(hidden_states)).flatten(2).transpose(1, 2)
+        tokens = project_tokens(self.proj_in, as_tokens(self.norm(hidden_states)))
         seen = attend(*project(self.attn1, self.norm1(tokens)), self.attn1.heads)
         tokens = tokens + self.attn1.to_out[0](seen)
         tokens = tokens + self._hear(self.norm2(tokens), context)
         tokens = tokens + self.ff(self.norm3(tokens))
-        return hidden_states + self.proj_out(tokens.transpose(1, 2).unflatten(2, size))
+        return add_tokens(hidden_states, project_tokens(self.proj_out, tokens))
 
     def _hear(self, normed: Tensor, context: RegionalAudioContext) -> Tensor:
+        if len(context.tokens) < len(REGION_NAMES):
+            return self._hear_folded(normed, context)
         heard = torch.zeros_like(normed)
         for index, region in enumerate(REGION_NAMES):
             weight = context.weights[index]
@@ -103,6 +147,27 @@ class RegionalAudioAttention(nn.Module):
             mask = None if context.masks is None else context.masks[:, index, :, None].to(normed.dtype)
             answer = self._answer(region, normed, context.tokens[index], context.num_rows_without_audio)
             heard = heard + weight * self._through_zero_conv(region, answer, mask)
+        return heard
+
+    def _hear_folded(self, normed: Tensor, context: RegionalAudioContext) -> Tensor:
+        (key, value), silent = context.tokens[0], context.num_rows_without_audio
+        strength = normed.new_tensor(context.weights)[None, :, None]
+        if context.masks is not None:
+            strength = context.masks.to(normed.dtype) * strength
+        strength = strength.expand(len(normed), -1, normed.shape[1])
+        parts = []
+        if silent:
+            parts.append(torch.matmul(strength[:silent].transpose(1, 2), self._biases().to(normed.dtype)))
+        if silent < len(normed):
+            # Keys come first: softmax along an axis of few tokens is fast where positions lie side by side.
+            shape = (-1, len(REGION_NAMES), self.attn1.heads)
+            seen = torch.bmm(key, normed[silent:].transpose(1, 2)).unflatten(1, shape).softmax(dim=1)
+            seen = (seen * strength[silent:, None, :, None]).flatten(1, 3)
+            parts.append(torch.bmm(seen.transpose(1, 2), value))
+        heard = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.bias_outside_masks:
+            for weight, region in zip(context.weights, REGION_NAMES, strict=True):
+                heard = heard + weight * cast("Tensor", self._zero_conv(region).bias)
         return heard
 
     def _answer(self, region: str, normed: Tensor, tokens: KeysValues, silent: int) -> Tensor:
@@ -116,13 +181,16 @@ class RegionalAudioAttention(nn.Module):
         return heard if silent == 0 else torch.cat([answer, heard])
 
     def _through_zero_conv(self, region: str, answer: Tensor, mask: Tensor | None) -> Tensor:
-        conv = cast("nn.Conv2d", self.get_submodule(f"zero_conv_{region}"))
+        conv = self._zero_conv(region)
         weight, bias = conv.weight.flatten(1), conv.bias
         if mask is None:
             return nn.functional.linear(answer, weight, bias)
         if self.bias_outside_masks:
             return nn.functional.linear(answer * mask, weight, bias)
         return nn.functional.linear(answer, weight, bias) * mask
+
+    def _zero_conv(self, region: str) -> nn.Conv2d:
+        return cast("nn.Conv2d", self.get_submodule(f"zero_conv_{region}"))
 
     def _attention(self, region: str) -> Attention:
         return self.get_submodule(f"attn_{region}")

@@ -14,10 +14,11 @@ from torch.nn.functional import silu
 from portraitanim.errors import ShapeError
 from portraitanim.models.audio_attention import RegionalAudioAttention
 from portraitanim.models.deep_features import DeepFeatures
+from portraitanim.models.layer_sizes import LayerSizes
 from portraitanim.models.projections import KeysValues, project_keys_values
+from portraitanim.models.token_maps import lay_suited
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
-from portraitanim.models.unet_stage import LayerSizes
 
 
 class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
@@ -125,12 +126,12 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
                 f"{frames} frames at once, but the motion modules know {self.config.max_motion_positions} positions. "
                 "Use shorter clips or windows."
             )
-        hidden_states = self.conv_in(sample.flatten(0, 1))
+        hidden_states = self.conv_in(lay_suited(sample.flatten(0, 1)))
         if context.condition is not None:
             hidden_states = _add_condition(hidden_states.unflatten(0, (batch, frames)), context).flatten(0, 1)
         hidden_states = self._walk(hidden_states, self._embed_time(timestep, frames, sample), context, deep)
         hidden_states = self.conv_out(silu(self.conv_norm_out(hidden_states)))
-        return hidden_states.unflatten(0, (batch, frames))
+        return hidden_states.contiguous().unflatten(0, (batch, frames))
 
     @apply_forward_hook
     def project_reference(self, features: Mapping[str, Tensor]) -> dict[str, KeysValues]:
@@ -165,7 +166,7 @@ class DenoisingUNet(UNetBackbone, ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def project_audio(self, tokens: Tensor) -> dict[str, Sequence[KeysValues]]:
-        """Keys and values of the audio tokens ``(rows, tokens, dim)`` for each region, once per clip."""
+        """What each audio module hears of the audio tokens ``(rows, tokens, dim)``, once per clip."""
         return {
             stage.layer_name(index): cast("RegionalAudioAttention", module).project(tokens)
             for stage in self.stages()

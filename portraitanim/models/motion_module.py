@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 import torch
-from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from portraitanim.models.attention_processors import attend, start_at_zero
+from portraitanim.models.feed_forward import feed_forward
 from portraitanim.models.projections import project, project_keys_values, project_query
+from portraitanim.models.token_maps import add_tokens, as_tokens
 
 
 class MotionModule(nn.Module):
@@ -32,7 +33,7 @@ class MotionModule(nn.Module):
             Attention(channels, heads=num_attention_heads, dim_head=channels // num_attention_heads) for _ in range(2)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
-        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff = feed_forward(channels)
         self.ff_norm = nn.LayerNorm(channels)
         self.proj_out = start_at_zero(nn.Linear(channels, channels))
         self.positions: Tensor
@@ -52,13 +53,14 @@ class MotionModule(nn.Module):
             As ``hidden_states``.
         """
         height, width = hidden_states.shape[-2:]
-        tokens = _tokens_over_time(self.norm(_plain_layout(hidden_states)), num_frames)
+        tokens = _over_time(as_tokens(self.norm(_plain_layout(hidden_states))), num_frames)
         num_motion = 0
         if motion_tokens is not None:
             num_motion = motion_tokens.shape[1]
             maps = motion_tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))
-            before = self.norm(_plain_layout(maps.to(tokens.dtype)))
-            tokens = torch.cat([_tokens_over_time(before, num_motion), tokens], dim=1)
+            # Turned maps lie channels-last, where torch's normalization of small maps is slow.
+            before = self.norm(_plain_layout(maps.to(tokens.dtype).contiguous()))
+            tokens = torch.cat([_over_time(as_tokens(before), num_motion), tokens], dim=1)
         tokens = self.proj_in(tokens)
         positions = self.positions[:, : tokens.shape[1]].to(tokens.dtype)
         for index, (norm, attention) in enumerate(self._layers()):
@@ -71,8 +73,7 @@ class MotionModule(nn.Module):
             seen = attend(*parts, attention.heads)
             tokens = tokens[:, kept:] + attention.to_out[0](seen)
         tokens = self.proj_out(tokens + self.ff(self.ff_norm(tokens)))
-        tokens = tokens.unflatten(0, (-1, height * width)).permute(0, 2, 3, 1)
-        return hidden_states + tokens.reshape(hidden_states.shape)
+        return add_tokens(hidden_states, _over_time(tokens, height * width))
 
     def _layers(self) -> list[tuple[nn.Module, Any]]:
         return list(zip(self.norms, self.attention_blocks, strict=True))
@@ -99,6 +100,6 @@ def _plain_layout(maps: Tensor) -> Tensor:
     return maps
 
 
-def _tokens_over_time(maps: Tensor, num_frames: int) -> Tensor:
-    """``(batch · frames, channels, height, width)`` → ``(batch · height · width, frames, channels)``."""
-    return maps.flatten(2).unflatten(0, (-1, num_frames)).permute(0, 3, 1, 2).flatten(0, 1)
+def _over_time(tokens: Tensor, num_frames: int) -> Tensor:
+    """``(batch · frames, positions, channels)`` → ``(batch · positions, frames, channels)``, and the other way."""
+    return tokens.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(0, 1)

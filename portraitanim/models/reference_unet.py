@@ -7,10 +7,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from portraitanim.errors import ShapeError
+from portraitanim.models.layer_sizes import LayerSizes
 from portraitanim.models.projections import KeysValues, project_keys_values
 from portraitanim.models.unet_backbone import UNetBackbone
 from portraitanim.models.unet_context import UNetContext
-from portraitanim.models.unet_stage import LayerSizes
 
 
 class ReferenceUNet(UNetBackbone, ModelMixin, ConfigMixin):

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from portraitanim.errors import ConfigError
 from portraitanim.models.deep_features import DeepFeatures
+from portraitanim.models.layer_sizes import LayerSizes
+from portraitanim.models.token_maps import lay_suited
 from portraitanim.models.unet_context import UNetContext
-from portraitanim.models.unet_stage import LayerSizes, StageSpec, UNetStage
+from portraitanim.models.unet_stage import StageSpec, UNetStage
 
 
 class UNetBackbone(nn.Module):
@@ -93,6 +95,7 @@ class UNetBackbone(nn.Module):
         self, hidden_states: Tensor, time_embedding: Tensor, context: UNetContext, deep: DeepFeatures | None = None
     ) -> Tensor:
         known = None if deep is None else deep.of_rows(len(hidden_states))
+        hidden_states = lay_suited(hidden_states)
         skips = [hidden_states]
         if known is None:
             for stage in self.down_blocks:

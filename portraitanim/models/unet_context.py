@@ -27,7 +27,7 @@ class UNetContext:
         reference_rows: see `SpatialContext`.
         cross: projected identity or audio tokens of each spatial transformer.
         cross_is_audio: ``cross`` holds audio tokens, and so only those of the batch items with audio.
-        audio: projected audio tokens of each audio module, one pair of keys and values per region.
+        audio: projected audio tokens of each audio module, see `RegionalAudioAttention.project`.
         motion_tokens: reference features of the motion frames at each spatial transformer,
             ``(batch, motion frames, tokens, channels)``.
         region_masks: per UNet depth ``(batch · frames, 3, tokens)``, or ``None``.

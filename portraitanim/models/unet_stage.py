@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from diffusers.models.downsampling import Downsample2D
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, cat, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
-from portraitanim.models.attention_processors import ReferenceAttentionProcessor, TokenAttentionProcessor
 from portraitanim.models.audio_attention import RegionalAudioAttention
+from portraitanim.models.layer_sizes import LayerSizes
 from portraitanim.models.motion_module import MotionModule
+from portraitanim.models.spatial_transformer import RecordingEnd, SpatialTransformer
+from portraitanim.models.timed_resnet import TimedResnet
+from portraitanim.models.token_maps import lay_suited
 from portraitanim.models.unet_context import UNetContext
 
 
@@ -47,22 +48,6 @@ class StageSpec:
     ends_at_recording: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerSizes:
-    """Sizes that all stages of a UNet share. ``num_attention_heads`` is a number of heads, not a width."""
-
-    time_channels: int
-    num_attention_heads: int
-    cross_attention_dim: int | None
-    norm_num_groups: int
-    cross_attention_scale: float = 1.0
-    audio_attention_dim: int | None = None
-    audio_bias_outside_masks: bool = False
-    num_motion_heads: int = 8
-    max_motion_positions: int = 32
-    zero_motion_frames: int = 0
-
-
 class UNetStage(nn.Module):
     """Layers of resnet → spatial transformer → regional audio attention → motion module, then a change of size.
 
@@ -76,7 +61,7 @@ class UNetStage(nn.Module):
         self.gradient_checkpointing = False
         width = spec.resnet_channels[-1][1]
         self.resnets = nn.ModuleList(
-            ResnetBlock2D(
+            TimedResnet(
                 in_channels=inside,
                 out_channels=outside,
                 temb_channels=sizes.time_channels,
@@ -91,7 +76,7 @@ class UNetStage(nn.Module):
         for index in range(spec.num_layers):
             if spec.has_attention:
                 cut = spec.ends_at_recording and index == spec.num_layers - 1
-                self.attentions.append(_RecordingEnd(width, sizes) if cut else spatial_transformer(width, sizes))
+                self.attentions.append(RecordingEnd(width, sizes) if cut else SpatialTransformer.of_sizes(width, sizes))
             if spec.has_attention and sizes.audio_attention_dim is not None:
                 self.audio_modules.append(
                     RegionalAudioAttention(
@@ -154,12 +139,12 @@ class UNetStage(nn.Module):
                 hidden_states = self._layer(index, hidden_states, time_embedding, context, skip)
             outputs.append(hidden_states)
         for downsampler in self.downsamplers:
-            hidden_states = downsampler(hidden_states)
+            hidden_states = lay_suited(downsampler(hidden_states))
             outputs.append(hidden_states)
         for upsampler in self.upsamplers:
             # The size of the next skip, which is not always twice ours: latents need not divide by eight.
             size = tuple(skips[-1].shape[-2:]) if skips else None
-            hidden_states = upsampler(hidden_states, size)
+            hidden_states = upsampler(lay_suited(hidden_states, scale=2), size)
         return hidden_states, outputs
 
     def _layer(
@@ -177,9 +162,7 @@ class UNetStage(nn.Module):
             return hidden_states
         name = self.layer_name(index)
         if self.spec.has_attention:
-            hidden_states = self.attentions[index](
-                hidden_states, cross_attention_kwargs={"context": context.spatial(name)}, return_dict=False
-            )[0]
+            hidden_states = self.attentions[index](hidden_states, context.spatial(name))
         if self.audio_modules:
             regional = context.regional_audio(name, self.spec.level)
             hidden_states = self.audio_modules[index](hidden_states, regional)
@@ -194,36 +177,3 @@ class UNetStage(nn.Module):
             return motion
         rows, channels, height, width = hidden_states.shape
         return hidden_states.new_zeros(rows // context.num_frames, self.zero_motion_frames, height * width, channels)
-
-
-def spatial_transformer(channels: int, sizes: LayerSizes) -> Transformer2DModel:
-    """Diffusers' spatial transformer with our processors; no second attention if ``cross_attention_dim`` is None."""
-    transformer = Transformer2DModel(
-        sizes.num_attention_heads,
-        channels // sizes.num_attention_heads,
-        in_channels=channels,
-        num_layers=1,
-        cross_attention_dim=sizes.cross_attention_dim,
-        norm_num_groups=sizes.norm_num_groups,
-    )
-    block = transformer.transformer_blocks[0]
-    block.attn1.set_processor(ReferenceAttentionProcessor())
-    if block.attn2 is not None:
-        block.attn2.set_processor(TokenAttentionProcessor(sizes.cross_attention_scale))
-    return transformer
-
-
-class _RecordingEnd(nn.Module):
-    """The first layers of a spatial transformer, up to the tokens that are recorded."""
-
-    def __init__(self, channels: int, sizes: LayerSizes) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(sizes.norm_num_groups, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([nn.ModuleDict({"norm1": nn.LayerNorm(channels)})])
-
-    def forward(self, hidden_states: Tensor, cross_attention_kwargs: dict, return_dict: bool = False) -> tuple[Tensor]:
-        tokens = self.proj_in(self.norm(hidden_states)).flatten(2).transpose(1, 2)
-        context = cross_attention_kwargs["context"]
-        context.recorded[context.name] = cast("nn.ModuleDict", self.transformer_blocks[0])["norm1"](tokens)
-        return (hidden_states,)
