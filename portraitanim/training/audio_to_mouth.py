@@ -21,6 +21,7 @@ from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
 from portraitanim.errors import ConfigError
 from portraitanim.models.embedders import AudioProjection
 from portraitanim.pipelines.build import build_networks
+from portraitanim.pipelines.weights_folder import load_audio_projection, named_folder
 from portraitanim.training.optimizer import own_memory
 
 _SCALES = (0.1, 0.15, 1.0)
@@ -76,7 +77,7 @@ class AudioToMouthTask:
         if config.start is None:
             projection = build_networks(preset)["audio_projection"]
         else:
-            projection = own_memory(AudioProjection.from_pretrained(config.start))
+            projection = own_memory(load_audio_projection(named_folder("start", config.start)))
         self.config, self.projection = config, projection
         self.dataset = SpeechMotionDataset(config.speech, config.engine.seed)
         self.module = AudioToMouthObjective(projection)
