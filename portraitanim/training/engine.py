@@ -35,7 +35,7 @@ from portraitanim.training.ema import MovingAverage
 from portraitanim.training.optimizer import learning_rate, make_optimizer
 from portraitanim.training.run_setup import TrainingResult, precision_name, require_trackers
 from portraitanim.training.sharding import gather, module_to_spread, require_supported, spread_like, weights_in
-from portraitanim.training.stopping import OrderlyStop
+from portraitanim.training.stopping import OrderlyStop, leave_signals_to_the_trainer
 from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
 
 logger = logging.getLogger(__name__)
@@ -261,6 +261,7 @@ class TrainingEngine:
             batch_sampler=sampler,
             collate_fn=samples.collate,
             num_workers=self.config.num_workers,
+            worker_init_fn=leave_signals_to_the_trainer,
             persistent_workers=False,
         )
 

@@ -264,3 +264,20 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(MediaError, match="Cannot write"):
         engine(LineTask(), tmp_path / "run").run()
+
+
+def test_a_signal_to_the_whole_process_group_saves_the_state(tmp_path: Path) -> None:
+    """As batch systems and terminals send it: the processes that make samples get it, too."""
+    task = LineTask()
+    drawn, trainer = task.sample, os.getpid()
+
+    def sample(number: int) -> dict[str, Tensor]:
+        if number == 4:
+            os.kill(trainer, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return drawn(number)
+
+    task.sample = sample  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="Stopped by SIGTERM after step"):
+        engine(task, tmp_path, num_steps=30, num_workers=1).run()
+    assert list_checkpoints(tmp_path)
