@@ -226,7 +226,9 @@ class TrainingEngine:
             if self.step % self.config.log_every_steps == 0 or self.step == self.config.num_steps:
                 self._log(total, parts, (time.monotonic() - first) / (self.step - logged))
                 first, logged = time.monotonic(), self.step
+            paused = time.monotonic()
             yield total
+            first += time.monotonic() - paused  # saving and validating are no part of a step's time
             total = 0.0
             assert micro % self.config.accumulation_steps == 0
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,17 @@ def test_a_sample_that_cannot_be_made_says_why_and_no_more(num_workers: int, tmp
     with pytest.raises(InputError) as raised:
         engine(task, tmp_path, num_workers=num_workers).run()
     assert str(raised.value) == "Clip 5 has no sound."
+
+
+def test_time_of_a_step_is_without_validation(tmp_path: Path) -> None:
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        time.sleep(2)
+        return {}
+
+    TrainingEngine(LineTask(), config(), tmp_path, device="cpu", validate=validate, validate_every_steps=2).run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (third,) = [line["seconds_per_step"] for line in lines if line["step"] == 3]
+    assert third < 2
 
 
 def test_tensorboard_is_written(tmp_path: Path) -> None:
