@@ -137,6 +137,7 @@ def bench(
         if any(others.values()):
             name = next(name for name, value in others.items() if value)
             raise InputError(f"--memory measures the networks' memory and nothing else: leave out {name}.")
+        _check_writable(output)
         _check_memory(scenarios, output, as_json)
         return
     if quality:
@@ -144,11 +145,13 @@ def bench(
         if any(refused.values()):
             name = next(name for name, value in refused.items() if value)
             raise InputError(f"--quality measures differences and no times: leave out {name}.")
+        _check_writable(output)
         compare_quality(scenarios, files, output, as_json)
         return
     earlier = None if compare is None else load_report(compare)
     if chart is not None and chart.suffix.lower() != ".png":
         raise InputError(f"The chart is a PNG: got {chart}, expected a name that ends in .png.")
+    _check_writable(output, chart)
     with console.progress().task("Measuring", len(scenarios)) as task:
 
         def run(one: Scenario) -> ScenarioResult:
@@ -279,10 +282,22 @@ def _show(
 
     for failure in report.failures:
         console.error(f"{failure.label}: {failure.message}")
+    nothing_to_compare: InputError | None = None
     if earlier is not None and report.results:
-        report = replace(report, comparisons=compare(earlier, report.results))
+        try:
+            report = replace(report, comparisons=compare(earlier, report.results))
+        except InputError as error:
+            nothing_to_compare = error
         for difference in differing_machines(earlier, report.results):
             console.note(f"warning: The machine is not the same. {difference}.")
+    # Shown before anything else can go wrong: what took so long to measure must not be lost.
+    if as_json:
+        console.json(report.to_dict())
+    elif report.results:
+        show_table7(report.results) if table7 else show_results(report.results)
+        show_stages(report.results)
+        show_comparisons(report.comparisons)
+        show_machines(report.results)
     if output is not None:
         with whole_file(output) as partial:
             partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -291,10 +306,14 @@ def _show(
         from portraitanim.benchmarking.chart import draw_chart
 
         console.note(f"Chart: {draw_chart(report, chart)}")
-    if as_json:
-        console.json(report.to_dict())
-    elif report.results:
-        show_table7(report.results) if table7 else show_results(report.results)
-        show_stages(report.results)
-        show_comparisons(report.comparisons)
-        show_machines(report.results)
+    if nothing_to_compare is not None:
+        raise nothing_to_compare
+
+
+def _check_writable(*paths: Path | None) -> None:
+    """Make the folders of what will be written, before minutes are spent on measuring."""
+    from portraitanim.media.files import prepare_output
+
+    for path in paths:
+        if path is not None:
+            prepare_output(path)

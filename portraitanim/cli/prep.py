@@ -119,6 +119,9 @@ def prep(
             judges=_judges(syncnet, separate_vocals),
             progress=console.progress(),
         )
+    if summary is None and as_json:
+        console.json({"root": str(output), "shard": shard})
+        return
     if summary is None:
         console.result(f"Shard {shard} of {output} is done. When all are: portraitanim prep --merge --output {output}")
         return

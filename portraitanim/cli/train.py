@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from portraitanim.config.presets import parse_assignment
 from portraitanim.config.recipes import STAGES, load_recipe
 from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from portraitanim.config.training import AnyTrainingConfig
 
 Stage = Enum("Stage", {stage: stage for stage in STAGES}, type=str)  # type: ignore[misc]
 
@@ -49,6 +53,7 @@ def train(
     for text in assignments or []:
         overrides = merge(overrides, parse_assignment(text))
     resolved = load_recipe(config, stage.value, overrides)
+    _check_usage(resolved, stage.value)
     if device not in ("auto", "cpu"):
         raise ConfigError(
             f"--device is auto or cpu here, got {device!r}. Choose GPUs by CUDA_VISIBLE_DEVICES or accelerate launch."
@@ -56,8 +61,47 @@ def train(
     chosen = None if device == "auto" else device
     from portraitanim.training.trainer import train as run_training
 
-    result = run_training(resolved, output, resume, console.progress(), chosen)
+    resolved, encoder_folder = _with_folders(resolved)
+    result = run_training(resolved, output, resume, console.progress(), chosen, encoder_folder)
     if as_json:
         console.json(result.to_dict())
-    else:
-        console.result(f"{result.weights} after {result.num_steps} steps, loss {result.loss:.4g}")
+        return
+    loss = "no step was left to make" if result.loss is None else f"loss {result.loss:.4g}"
+    console.result(f"{result.weights} after {result.num_steps} steps, {loss}")
+
+
+def _check_usage(config: AnyTrainingConfig, stage: str) -> None:
+    from portraitanim.config.training import TrainingConfig
+
+    if not isinstance(config, TrainingConfig):
+        return
+    if not config.data.root:
+        raise ConfigError("No dataset is named. Give --data DATASET, a folder that 'portraitanim prep' made.")
+    if stage == "finetune" and config.start is None:
+        raise ConfigError(
+            "Stage finetune goes on from weights, and none are named. Give --set start=WEIGHTS: a name from "
+            "'portraitanim weights list', tiny, or a folder that train wrote."
+        )
+
+
+def _with_folders(config: AnyTrainingConfig) -> tuple[AnyTrainingConfig, Path | None]:
+    """The config with folders in the place of names of installed weights, and the folder of the audio encoder."""
+    from portraitanim.checkpoints.animators import choose_weights
+    from portraitanim.checkpoints.store import AUDIO_ENCODER_FOLDER, installed
+    from portraitanim.config.presets import load_preset
+    from portraitanim.config.training import TrainingConfig
+
+    if config.start is not None:
+        config = replace(config, start=str(choose_weights(config.start).folder))
+    if not isinstance(config, TrainingConfig):
+        return config, None
+    if config.autoencoder is not None:
+        config = replace(config, autoencoder=str(choose_weights(config.autoencoder).folder))
+    objective = config.objective
+    if objective.lpips_weights is None and (lpips := installed("lpips-vgg")):
+        config = replace(config, objective=replace(objective, lpips_weights=str(lpips)))
+    own = None if config.start is None else Path(config.start, AUDIO_ENCODER_FOLDER)
+    if own is not None and own.is_dir():
+        return config, own
+    encoder = load_preset(config.preset, config.overrides).audio.encoder
+    return config, None if encoder == "log-mel" else installed(encoder)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from portraitanim.errors import ConfigError
+
+Tracker = Literal["tensorboard", "wandb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,15 @@ class EngineConfig:
     keep_checkpoints: int = 2
     log_every_steps: int = 10
     trackers: tuple[str, ...] = ("tensorboard",)
+    """Where the log goes besides ``log.jsonl``: some of `Tracker`."""
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "accumulation_steps", "checkpoint_every_steps", "keep_checkpoints"):
             _require(getattr(self, name) >= 1, f"engine.{name}", ">= 1", getattr(self, name))
         _require(self.log_every_steps >= 1, "engine.log_every_steps", ">= 1", self.log_every_steps)
+        known = get_args(Tracker)
+        for tracker in self.trackers:
+            _require(tracker in known, "engine.trackers", f"some of {', '.join(known)}", repr(tracker))
         _require(self.learning_rate > 0, "engine.learning_rate", "> 0", self.learning_rate)
         _require(self.max_gradient_norm > 0, "engine.max_gradient_norm", "> 0", self.max_gradient_norm)
         _require(self.warmup_steps >= 0, "engine.warmup_steps", ">= 0", self.warmup_steps)

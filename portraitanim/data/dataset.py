@@ -133,10 +133,7 @@ class ClipDataset:
         """
         record = piece.record
         if record.latents is None:
-            raise InputError(
-                f"Clip {record.clip_id} has no cached latents. Run prep again with --latents, or set "
-                "data.latents=encode."
-            )
+            raise InputError(no_latents(record))
         file = _open(self.root / record.latents)
         made_by = (file.metadata() or {}).get("autoencoder")
         if made_by != fingerprint:
@@ -204,6 +201,14 @@ class ClipDataset:
             return torch.zeros(num_samples)
         samples = load_audio(self.root / record.audio, sample_rate_hz=sample_rate_hz).samples.mean(axis=0)
         return torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+
+
+def no_latents(record: ClipRecord) -> str:
+    """What is wrong where a clip's latents are asked for and were never made."""
+    return (
+        f"Clip {record.clip_id} has no cached latents. Run prep again with --latents WEIGHTS, or train with "
+        "--set data.latents=encode, which encodes the frames in every step."
+    )
 
 
 @lru_cache(maxsize=2)

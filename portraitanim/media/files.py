@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from portraitanim.errors import MediaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def existing_file(path: str | Path, kind: str) -> Path:
@@ -102,10 +105,21 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         publish(partial, path)
-    except OSError as error:
-        raise write_error(path, error) from error
+    except Exception as error:
+        cause = system_error(error)
+        if cause is None:
+            raise
+        raise write_error(path, cause) from error
     finally:
         discard(partial)
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The system's error that this one is, or that libraries written in Rust put into the text of their own."""
+    if isinstance(error, OSError):
+        return error
+    found = _OS_ERROR.search(str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def write_error(path: Path, error: BaseException) -> MediaError:

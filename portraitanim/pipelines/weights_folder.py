@@ -10,13 +10,14 @@ import yaml
 
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
-from portraitanim.errors import ConfigError, DamagedWeightsError, MissingWeightsError
+from portraitanim.errors import ConfigError, DamagedWeightsError, InputError, MissingWeightsError
 from portraitanim.media.files import whole_file
 
 if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderTiny
 
+    from portraitanim.models.embedders import AudioProjection
     from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
 PRESET_FILE = "preset.yaml"
@@ -55,6 +56,18 @@ def write_preset(preset: Preset, folder: Path) -> Path:
     return path
 
 
+def named_folder(key: str, folder: str) -> Path:
+    """The folder that a config names; what is none would be taken by diffusers for a name on a hub, and looked up.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise InputError(f"{key} is {folder!r}, and there is no such folder. Name a folder that 'train' wrote.")
+    return path
+
+
 def load_autoencoder(folder: Path, device: torch.device) -> Any:
     """The autoencoder of a weights folder, or of a folder with nothing else, in float32.
 
@@ -73,6 +86,24 @@ def load_autoencoder(folder: Path, device: torch.device) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise DamagedWeightsError(f"{own} cannot be read ({str(error).splitlines()[0]}). Install it again.") from None
     return autoencoder.to(device).requires_grad_(False).eval()
+
+
+def load_audio_projection(folder: Path) -> AudioProjection:
+    """The audio projection of a weights folder, or of a folder with nothing else.
+
+    Raises:
+        MissingWeightsError: it holds none.
+        DamagedWeightsError: it cannot be read.
+    """
+    from portraitanim.models.embedders import AudioProjection
+
+    own = folder / "audio_projection" if (folder / _INDEX).is_file() else folder
+    if not (own / "config.json").is_file():
+        raise MissingWeightsError(f"{folder} holds no audio projection. Name a folder that train --stage audio wrote.")
+    try:
+        return AudioProjection.from_pretrained(own)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DamagedWeightsError(f"{own} cannot be read ({str(error).splitlines()[0]}). Train it again.") from None
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline:

@@ -22,6 +22,7 @@ from portraitanim.data.speech_motion import MOUTH_MEASURES, SpeechMotionDataset
 from portraitanim.errors import ConfigError
 from portraitanim.models.embedders import AudioProjection
 from portraitanim.pipelines.build import build_networks
+from portraitanim.pipelines.weights_folder import load_audio_projection, named_folder
 from portraitanim.training.optimizer import own_memory
 
 _SCALES = (0.1, 0.15, 1.0)
@@ -76,7 +77,7 @@ class AudioToMouthTask:
             projection = build_networks(preset)["audio_projection"]
         else:
             window = preset.network.audio_projection.window
-            projection = own_memory(widened(AudioProjection.from_pretrained(config.start), window))
+            projection = own_memory(widened(load_audio_projection(named_folder("start", config.start)), window))
         self.config, self.projection = config, projection
         self.dataset = SpeechMotionDataset(config.speech, config.engine.seed)
         self.module = AudioToMouthObjective(projection)

@@ -14,6 +14,7 @@ from portraitanim.config.presets import load_preset
 from portraitanim.config.training import AutoencoderLossConfig, AutoencoderTrainingConfig
 from portraitanim.data.pictures import PictureDataset
 from portraitanim.pipelines.build import build_autoencoder
+from portraitanim.pipelines.weights_folder import load_autoencoder, named_folder
 from portraitanim.training.optimizer import own_memory
 
 _NUM_GRADIENT_SCALES = 3
@@ -94,7 +95,8 @@ class AutoencoderTask:
             torch.manual_seed(config.engine.seed)
             self.autoencoder = build_autoencoder(preset)
         else:
-            self.autoencoder = own_memory(AutoencoderKL.from_pretrained(config.start))
+            self.autoencoder = load_autoencoder(named_folder("start", config.start), torch.device("cpu"))
+            own_memory(self.autoencoder.requires_grad_(True))
         self.config = config
         self.dataset = PictureDataset(config.pictures, config.size_px, config.crop_px, config.engine.seed)
         if config.engine.gradient_checkpointing:

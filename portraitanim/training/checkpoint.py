@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from portraitanim.errors import CheckpointError
-from portraitanim.media.files import discard, write_error
+from portraitanim.media.files import discard, system_error, write_error
 
 _NAME = re.compile(r"checkpoint-(\d+)$")
 _STATE = "state.json"
@@ -53,8 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        cause = error if isinstance(error, OSError) else _as_os_error(error)
-        raise write_error(path, cause) from error
+        raise write_error(path, system_error(error) or error) from error
     finally:
         discard(partial)
         discard(old)
@@ -126,9 +125,3 @@ def _unwrapped(entries: dict[str, Any]) -> dict[str, Any]:
     inner = [value for value in entries.values() if isinstance(value, dict)]
     outer = {name: value for name, value in entries.items() if not isinstance(value, dict)}
     return {**outer, **{name: value for values in inner for name, value in values.items()}}
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """The system's error inside the text of safetensors' own, such as ``... (os error 28)``."""
-    found = re.search(r"os error (\d+)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))

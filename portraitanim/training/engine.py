@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from portraitanim.config.training import EngineConfig
-from portraitanim.errors import CheckpointError, MediaError, TrainingError
+from portraitanim.errors import CheckpointError, MediaError, PortraitAnimError, TrainingError
+from portraitanim.media.files import whole_file, write_error
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.training.checkpoint import (
     checkpoint_folder,
@@ -36,7 +37,7 @@ from portraitanim.training.sharding import (
     weights_in,
     whole_optimizer,
 )
-from portraitanim.training.stopping import OrderlyStop
+from portraitanim.training.stopping import OrderlyStop, leave_signals_to_the_trainer
 from portraitanim.training.task import SampleSource, StepSampler, TrainingTask, move
 from portraitanim.training.zero import gradient_norm, gradients_together, is_zero
 
@@ -107,11 +108,16 @@ class TrainingEngine:
             CheckpointError: the folder holds checkpoints and ``resume`` is off, or one does not fit.
         """
         self._begin(resume)
-        started, losses = time.monotonic(), [math.nan]
+        started, losses = time.monotonic(), list[float]()
+        if self.step >= self.config.num_steps:
+            logger.info("The run has made %d steps, engine.num_steps is %d.", self.step, self.config.num_steps)
+            if not (self.output / WEIGHTS).is_dir():  # it was killed between its last checkpoint and its weights
+                self.save()
         try:
             with self._stop.listening(), self.progress.task("training", self.config.num_steps - self.step) as shown:
                 for loss in self._steps():
-                    losses = [*losses[-99:], loss]
+                    if math.isfinite(loss):
+                        losses = [*losses[-99:], loss]
                     shown.advance()
                     due, stop = self.step % self.config.checkpoint_every_steps == 0, self._stop.agreed(self.accelerator)
                     if due or stop or self.step == self.config.num_steps:
@@ -127,12 +133,11 @@ class TrainingEngine:
             raise TrainingError(f"{error} {self._last_state()}") from error
         finally:
             self.accelerator.end_training()
-        finite = [loss for loss in losses if math.isfinite(loss)]
         return TrainingResult(
             output=self.output,
             weights=self.output / WEIGHTS,
             num_steps=self.step,
-            loss=sum(finite) / len(finite) if finite else math.nan,
+            loss=sum(losses) / len(losses) if losses else None,
             seconds=time.monotonic() - started,
         )
 
@@ -165,10 +170,13 @@ class TrainingEngine:
         if found:
             self._restore(found[-1])
         if self.accelerator.is_main_process:
-            self.output.mkdir(parents=True, exist_ok=True)
-            (self.output / "config.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+            with whole_file(self.output / "config.json") as partial:
+                partial.write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+            self._shorten_log()
         if self.accelerator.log_with:
-            self.accelerator.init_trackers("logs")
+            # TensorBoard is told, too, that what a killed run logged behind its checkpoint does not count.
+            tensorboard = {"purge_step": self.step + 1} if found else {}
+            self.accelerator.init_trackers("logs", init_kwargs={"tensorboard": tensorboard})
 
     def _restore(self, folder: Path) -> None:
         tensors, state = read_checkpoint(folder)
@@ -191,8 +199,10 @@ class TrainingEngine:
 
     def _steps(self) -> Iterator[float]:
         """Make step after step; yields the loss of each."""
-        total, first = 0.0, time.monotonic()
+        total, first, logged = 0.0, time.monotonic(), self.step
         for micro, batch in enumerate(self._loader(), 1):
+            if isinstance(batch, PortraitAnimError):
+                raise batch
             batch = move(batch, self.accelerator.device)
             # Before the backward pass, at whose end DeepSpeed makes the step.
             for group in self.optimizer.param_groups:
@@ -206,10 +216,12 @@ class TrainingEngine:
                     continue
                 self._update(total)
             self.step += 1
-            if self.step % self.config.log_every_steps == 0:
-                self._log(total, parts, (time.monotonic() - first) / self.config.log_every_steps)
-                first = time.monotonic()
+            if self.step % self.config.log_every_steps == 0 or self.step == self.config.num_steps:
+                self._log(total, parts, (time.monotonic() - first) / (self.step - logged))
+                first, logged = time.monotonic(), self.step
+            paused = time.monotonic()
             yield total
+            first += time.monotonic() - paused  # saving and validating are no part of a step's time
             total = 0.0
             assert micro % self.config.accumulation_steps == 0
 
@@ -239,11 +251,13 @@ class TrainingEngine:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
+        samples = SampleSource(self.task)
         return DataLoader(
-            SampleSource(self.task),
+            samples,
             batch_sampler=sampler,
-            collate_fn=self.task.collate,
+            collate_fn=samples.collate,
             num_workers=self.config.num_workers,
+            worker_init_fn=leave_signals_to_the_trainer,
             persistent_workers=False,
         )
 
@@ -260,8 +274,23 @@ class TrainingEngine:
         logger.info("Step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self.accelerator.log(values, step=self.step)
         if self.accelerator.is_main_process:
-            with (self.output / LOG).open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"step": self.step, **values}) + "\n")
+            path = self.output / LOG
+            try:
+                with path.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"step": self.step, **values}) + "\n")
+            except OSError as error:
+                raise write_error(path, error) from error
+
+    def _shorten_log(self) -> None:
+        """Drop what a run that was killed logged behind its checkpoint: those steps are made, and logged, again."""
+        path = self.output / LOG
+        if not path.is_file():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+        if len(kept) < len(lines):
+            with whole_file(path) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
 
     def _validate(self) -> None:
         self.accelerator.wait_for_everyone()
@@ -270,7 +299,6 @@ class TrainingEngine:
             whole = gather(values, self.accelerator.is_main_process)
             if self.accelerator.is_main_process:
                 folder = self.output / VALIDATION
-                folder.mkdir(exist_ok=True)
                 with self._kept_weights(whole):
                     measured = self.validate(folder, self.step)
                 self._write_log({f"validation_{name}": value for name, value in measured.items()})

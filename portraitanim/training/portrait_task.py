@@ -15,7 +15,7 @@ from portraitanim.audio.encoders import AudioEncoder
 from portraitanim.audio.frame_windows import frame_windows
 from portraitanim.config.schema import Preset
 from portraitanim.config.training import AugmentationConfig, LandmarkConfig, TrainingConfig
-from portraitanim.data.dataset import ClipDataset, ClipPiece
+from portraitanim.data.dataset import ClipDataset, ClipPiece, no_latents
 from portraitanim.data.latents import autoencoder_fingerprint
 from portraitanim.diffusion.noise import mixed_noise
 from portraitanim.errors import InputError
@@ -63,6 +63,8 @@ class PortraitTask:
                     f"Clip {record.clip_id} is {record.size_px} px at {record.fps:g} fps, {preset.name} reads "
                     f"{preset.sampling.size_px} px at {preset.sampling.fps:g} fps. Prepare the dataset for it."
                 )
+            if config.data.latents == "cached" and record.latents is None:
+                raise InputError(no_latents(record))
         self.network = pipeline.network
         self.module = PortraitObjective(self.network, pipeline.vae, preset, config)
         self._fingerprint = autoencoder_fingerprint(pipeline.vae) if config.data.latents == "cached" else ""

@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from portraitanim.config.training import EngineConfig
+from portraitanim.errors import ConfigError
 from portraitanim.runtime import resolve_dtype
 from portraitanim.training.sharding import require_supported
 from portraitanim.training.zero_settings import zero_plugin
@@ -27,14 +28,14 @@ class TrainingResult:
         output: its folder.
         weights: folder of the weights.
         num_steps: steps that were made, resumed ones included.
-        loss: mean over the last logged steps.
+        loss: mean over the last steps, ``None`` where none was left to make.
         seconds: of this sitting.
     """
 
     output: Path
     weights: Path
     num_steps: int
-    loss: float
+    loss: float | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def make_accelerator(config: EngineConfig, output: Path, device: str | None) -> 
             cpu=cpu and zero is None,
             deepspeed_plugin=zero,
             gradient_accumulation_steps=config.accumulation_steps,
-            log_with=installed_trackers(config.trackers) or None,
+            log_with=require_trackers(config.trackers) or None,
             project_dir=str(output),
             kwargs_handlers=handlers,
         )
@@ -91,9 +92,20 @@ def precision_name(name: str, cpu: bool) -> str:
     return "no" if name == "fp32" else name
 
 
-def installed_trackers(names: tuple[str, ...]) -> list[str]:
-    """Those of the named trackers that are installed."""
+def require_trackers(names: tuple[str, ...]) -> list[str]:
+    """The named trackers, all of which are installed.
+
+    Raises:
+        ConfigError: one is not; a run of days should not end without the log that was asked for.
+    """
     from accelerate.utils import is_tensorboard_available, is_wandb_available
 
-    available = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    return [name for name in names if name not in available or available[name]()]
+    needs = {"tensorboard": (is_tensorboard_available, "tensorboardX"), "wandb": (is_wandb_available, "wandb")}
+    for name in names:
+        is_available, package = needs[name]
+        if not is_available():
+            raise ConfigError(
+                f"engine.trackers names {name}, which is not installed. Run: pip install {package}, or leave it out: "
+                f"--set engine.trackers=[{','.join(other for other in names if other != name)}]"
+            )
+    return list(names)

@@ -43,3 +43,13 @@ class OrderlyStop:
         if self.name:
             accelerator.set_trigger()
         return (self.name or "a signal") if accelerator.check_trigger() else None
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Called in a process that makes samples, which batch systems signal, too: its end would end the run unsaved.
+
+    It ends with the run, and by itself when the trainer is gone.
+    """
+    del worker
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from portraitanim.errors import PortraitAnimError
+
 
 class TrainingTask(Protocol):
     """One kind of training; the engine knows nothing else about it.
@@ -72,10 +74,22 @@ class StepSampler:
 
 
 class SampleSource(torch.utils.data.Dataset):
-    """A task's samples for torch's ``DataLoader``."""
+    """A task's samples for torch's ``DataLoader``; a sample that cannot be made is the error that says why.
+
+    An error that a worker raises reaches the main process with the worker's traceback as its message.
+    """
 
     def __init__(self, task: TrainingTask) -> None:
         self.task = task
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        return self.task.sample(number)
+    def __getitem__(self, number: int) -> dict[str, Any] | PortraitAnimError:
+        try:
+            return self.task.sample(number)
+        except PortraitAnimError as error:
+            return error
+
+    def collate(self, samples: list[dict[str, Any] | PortraitAnimError]) -> dict[str, Any] | PortraitAnimError:
+        """The task's batch, or the first error."""
+        made = [sample for sample in samples if not isinstance(sample, PortraitAnimError)]
+        errors = (sample for sample in samples if isinstance(sample, PortraitAnimError))
+        return self.task.collate(made) if len(made) == len(samples) else next(errors)

@@ -8,9 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 
-from portraitanim.audio.encoders import AudioEncoder, load_audio_encoder
+from portraitanim.audio.encoders import load_audio_encoder
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.config.training import (
@@ -20,9 +19,9 @@ from portraitanim.config.training import (
     TrainingConfig,
 )
 from portraitanim.errors import ConfigError
-from portraitanim.models.embedders import AudioProjection
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
+from portraitanim.pipelines.weights_folder import load_audio_projection, load_autoencoder, load_pipeline, named_folder
 from portraitanim.progress import ProgressReporter
 from portraitanim.training.audio_to_mouth import AudioToMouthTask
 from portraitanim.training.autoencoder import AutoencoderTask
@@ -42,6 +41,7 @@ def train(
     resume: bool = False,
     progress: ProgressReporter | None = None,
     device: str | None = None,
+    encoder_folder: Path | None = None,
 ) -> TrainingResult:
     """Train what ``config`` describes; ``output/weights`` is a pipeline folder, or that of the one component.
 
@@ -51,6 +51,7 @@ def train(
         resume: go on from its newest checkpoint.
         progress: shows the steps.
         device: ``"cpu"`` keeps it from a GPU.
+        encoder_folder: weights of the preset's audio encoder, where the dataset does not hold all that it encodes.
 
     Raises:
         ConfigError: the recipe does not fit the preset, or the weights that it starts from.
@@ -66,18 +67,18 @@ def train(
     elif isinstance(config, AudioTrainingConfig):
         task = AudioToMouthTask(config)
     else:
-        task = make_task(config, preset)
+        task = make_task(config, preset, encoder_folder)
         if validation := make_validation(task, config.validation):
             validate, every_steps = validation.run, config.validation.every_steps
     engine = TrainingEngine(task, config.engine, Path(output), settings, progress, device, validate, every_steps)
     return engine.run(resume)
 
 
-def make_task(config: TrainingConfig, preset: Preset) -> PortraitTask:
+def make_task(config: TrainingConfig, preset: Preset, encoder_folder: Path | None = None) -> PortraitTask:
     """The networks, with what shall learn of them, and their samples."""
     torch.manual_seed(config.engine.seed)
     pipeline = starting_pipeline(config, preset)
-    task = PortraitTask(pipeline, preset, config, lambda: _audio_encoder(preset))
+    task = PortraitTask(pipeline, preset, config, lambda: load_audio_encoder(preset.audio.encoder, encoder_folder))
     learning = choose_trainable(task.network, config.trainable)
     logger.info("%d of %d tensors learn.", len(learning), len(list(task.network.parameters())))
     if config.engine.gradient_checkpointing:
@@ -91,13 +92,15 @@ def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimati
 
     Raises:
         ConfigError: the weights of ``start`` are of another system or size.
+        InputError: there is no such folder.
+        DamagedWeightsError: its files cannot be read.
     """
     pipeline = build_pipeline(preset)
     fresh_projection = pipeline.audio_projection
     replaced = {"vae"} if config.audio_projection is None else {"vae", "audio_projection"}
     if config.start is not None:
         fresh = pipeline
-        pipeline = PortraitAnimationPipeline.from_pretrained(config.start, torch_dtype=torch.float32)
+        pipeline = load_pipeline(named_folder("start", config.start), torch.float32)
         for name, component in fresh.components.items():
             loaded = pipeline.components[name]
             if isinstance(component, torch.nn.Module) and name not in replaced:
@@ -108,9 +111,10 @@ def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimati
             sampling=to_dict(preset.sampling), quirks=to_dict(preset.quirks), preset=preset.name
         )
     if config.autoencoder is not None:
-        pipeline.register_modules(vae=AutoencoderKL.from_pretrained(config.autoencoder))
+        folder = named_folder("autoencoder", config.autoencoder)
+        pipeline.register_modules(vae=load_autoencoder(folder, torch.device("cpu")))
     if config.audio_projection is not None:
-        projection = AudioProjection.from_pretrained(config.audio_projection)
+        projection = load_audio_projection(named_folder("audio_projection", config.audio_projection))
         _require_same_shapes("audio_projection", fresh_projection, projection, config.audio_projection)
         pipeline.register_modules(audio_projection=projection)
     for component in pipeline.components.values():
@@ -144,7 +148,3 @@ def _require_same_shapes(name: str, fresh: torch.nn.Module, loaded: torch.nn.Mod
             f"{start} does not fit the preset: {name}.{differing[0]} is {found.get(differing[0])}, the preset has "
             f"{wanted.get(differing[0])}. Name the preset that these weights were made with."
         )
-
-
-def _audio_encoder(preset: Preset) -> AudioEncoder:
-    return load_audio_encoder(preset.audio.encoder)

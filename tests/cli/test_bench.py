@@ -99,6 +99,27 @@ def test_slower_run_is_told_and_equal_memory_is_no_difference(cli: Cli, measured
         assert row.rstrip().endswith(verdict)
 
 
+def test_report_without_the_same_scenario_costs_no_results(cli: Cli, measured: list[Scenario]) -> None:
+    assert cli("--output", "before.json")[0] == 0
+    code, out, err = cli("--size", 128, "--compare", "before.json", "--output", "now.json")
+    assert code == 2
+    assert "No scenario is in both reports" in err
+    assert "0.21 (0.2 to 0.22)" in out
+    assert Path("now.json").is_file()
+
+
+@pytest.mark.parametrize("option", ["--output", "--chart"])
+@pytest.mark.parametrize("mode", [[], ["--quality"], ["--memory"]])
+def test_files_that_cannot_be_written_are_refused_before_anything_is_measured(
+    cli: Cli, measured: list[Scenario], option: str, mode: list[str]
+) -> None:
+    Path("file").write_text("")
+    code, _, err = cli(*mode, option, "file/result.png")
+    assert code == 2
+    assert "leave out --chart" in err if mode and option == "--chart" else "Cannot write" in err
+    assert not measured
+
+
 def test_table7_has_one_row_with_and_one_without_regional_attention(cli: Cli, measured: list[Scenario]) -> None:
     code, out, _ = cli("--table7", "--steps", 4)
     assert code == 0

@@ -70,9 +70,11 @@ def test_published_list_has_a_coverage_and_shards_merge(cli: Cli, raw: Path, tmp
     lists.mkdir()
     (lists / "RD_annotion_time.txt").write_text("Radio1.mp4 00:00-00:10 00:20-00:30\nRadio2.mp4 00:00-00:10\n")
     words = ("prep", raw, "-o", tmp_path / "d", *LOOSE, "--dataset", "hdtf", "--annotations", lists)
-    first, second = (cli(*words, "--shard", f"{index}/2") for index in (1, 2))
+    first = cli(*words, "--shard", "1/2")
+    second = cli(*words, "--shard", "2/2", "--json")
     assert (first.code, second.code) == (0, 0)
     assert "--merge" in first.out
+    assert json.loads(second.out) == {"root": str(tmp_path / "d"), "shard": "2/2"}
     merged = cli("prep", "--merge", "-o", tmp_path / "d", "--json")
     report = json.loads(merged.out)
     (row,) = report["coverage"]

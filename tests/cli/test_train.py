@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from portraitanim.checkpoints.bundled import bundled_folder
 from portraitanim.cli.app import run
+from portraitanim.cli.train import _with_folders
+from portraitanim.config.recipes import load_recipe
 from portraitanim.config.schema import to_dict
 from tests.unit.training.recipes import small_dataset, small_recipe
 
@@ -46,6 +49,8 @@ def test_trains_and_prints_json(recipe: Path, tmp_path: Path, capsys: pytest.Cap
         (["--set", "engine.num_stepz=1"], "Did you mean engine.num_steps?"),
         (["--device", "gpu"], "--device is auto or cpu"),
         (["--stage", "1"], "Its stages: 2."),
+        (["--set", 'data.root=""'], "Give --data DATASET"),
+        (["--set", "start=nowhere"], "No weights and no folder are called 'nowhere'"),
     ],
 )
 def test_mistakes_are_named(
@@ -54,6 +59,29 @@ def test_mistakes_are_named(
     arguments = [str(recipe), "--stage", "2", "-o", str(tmp_path / "run"), *changed]
     assert _exit_code(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_fine_tuning_begins_with_the_weights_of_the_recipe_or_not_at_all(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    recipe.write_text(yaml.safe_dump({**values, "stages": {"finetune": values["stages"]["2"]}}), encoding="utf-8")
+    assert _exit_code(str(recipe), "--stage", "finetune", "-o", str(tmp_path / "run")) == 2
+    assert "--set start=WEIGHTS" in capsys.readouterr().err
+    assert load_recipe("tiny", "finetune").start == "tiny"
+
+
+def test_names_of_weights_become_their_folders() -> None:
+    config, encoder = _with_folders(load_recipe("tiny", "2", {"start": "tiny", "autoencoder": "tiny"}))
+    assert config.start == config.autoencoder == str(bundled_folder())
+    assert encoder is None  # log-mel has no weights
+
+
+def test_the_installed_audio_encoder_encodes_changed_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portraitanim.checkpoints.store.installed", lambda name: tmp_path / name)
+    config, encoder = _with_folders(load_recipe("echomimic", "2"))
+    assert encoder == tmp_path / "whisper-tiny"
+    assert config.objective.lpips_weights == str(tmp_path / "lpips-vgg")
 
 
 def test_unknown_recipe_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

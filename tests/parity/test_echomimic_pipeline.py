@@ -142,8 +142,15 @@ def test_velocity_of_the_first_step(name: str) -> None:
     assert_close(velocity, golden["bank32/guided_pred_0"], 1e-5 / alpha.sqrt().item() + 2e-5)
 
 
-@pytest.mark.parametrize("bank", ["bank32", "bank16"])
-@pytest.mark.parametrize("name", list(RUNS))
+def with_banks() -> list[Any]:
+    """Every run with the reference as it is; with it rounded to half precision, one of each kind, the others slowly."""
+    always = {(name, "bank32") for name in RUNS} | {(name, "bank16") for name in ("audio", "audio_short", "pose")}
+    slow = {name: (pytest.mark.slow, pytest.mark.reads(f"echomimic/g_pipe_{name}.safetensors")) for name in RUNS}
+    cases = [(name, bank) for name in RUNS for bank in LATENTS]
+    return [pytest.param(*case, marks=() if case in always else slow[case[0]]) for case in cases]
+
+
+@pytest.mark.parametrize(("name", "bank"), with_banks())
 def test_latents_after_steps(name: str, bank: str) -> None:
     golden = golden_run(name)
     _, steps = animate(name, bank)

@@ -95,6 +95,8 @@ def test_i3d_scores() -> None:
             torch.testing.assert_close(network.scores(features), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.reads("metrics/i3d_expected.safetensors")
 def test_i3d_of_videogpt_its_other_resize_and_its_wrong_range() -> None:
     network, golden = _i3d(1e-5, 2), Golden("metrics", "i3d_expected.safetensors")
     for name in _CLIPS:

@@ -43,7 +43,11 @@ def frames_of(
 
 
 def extract_sound(source: SourceClip, path: Path) -> bool:
-    """Keep a source's sound as mono FLAC at 16 kHz; false where there is none at these times."""
+    """Keep a source's sound as mono FLAC at 16 kHz; false where there is none at these times.
+
+    Raises:
+        MediaError: the sound is damaged, or the file cannot be written.
+    """
     assert source.video is not None
     if not probe_video(source.video).has_audio:
         return False
@@ -52,13 +56,18 @@ def extract_sound(source: SourceClip, path: Path) -> bool:
     first = next(_until_the_end(chunks, source), None)
     if first is None:
         return False
-    with (
-        whole_file(path) as partial,
-        soundfile.SoundFile(partial, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as file,
-    ):
-        file.write(to_mono(first).samples[0])
-        for chunk in chunks:
-            file.write(to_mono(chunk).samples[0])
+    try:
+        with (
+            whole_file(path) as partial,
+            soundfile.SoundFile(partial, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as file,
+        ):
+            file.write(to_mono(first).samples[0])
+            for chunk in chunks:
+                file.write(to_mono(chunk).samples[0])
+    except soundfile.SoundFileError as error:  # of writing: the source is read by PyAV
+        raise MediaError(
+            f"Cannot write {path}: {error} Is the disk full? Free space or choose another --output."
+        ) from error
     return True
 
 

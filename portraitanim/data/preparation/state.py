@@ -26,7 +26,7 @@ from typing import IO, Any, TypeVar
 
 from portraitanim.data.preparation.scenes import Candidate
 from portraitanim.errors import InputError
-from portraitanim.media.files import publish
+from portraitanim.media.files import publish, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -158,14 +158,21 @@ class PreparationState:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON in one step, safe beside other processes that write other files or the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write JSON in one step, safe beside other processes that write other files or the same.
+
+    Raises:
+        MediaError: the system refuses to write (disk full, no permission).
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(values, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         publish(partial, path)
+    except OSError as error:
+        raise write_error(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -182,9 +189,14 @@ def only_run(path: Path) -> Iterator[None]:
 
     Raises:
         InputError: another process holds it.
+        MediaError: nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with opened as file:
         if not _lock(file):
             raise InputError(
                 f"Another run of prep is writing here ({path}). Wait for it, or give each run its own --shard."

@@ -33,7 +33,7 @@ from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.errors import MediaError, PortraitAnimError
 from portraitanim.face.landmarks import FaceMesh
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import system_error, whole_file, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def scan_source(task: ScanTask) -> SourceScan:
         size_bytes = video.stat().st_size
         scan = _scanned(task, video, size_bytes)
     except Exception as error:  # whatever a file can do: it must not end the run
-        _raise_if_of_the_disk(error)
+        _raise_if_of_the_disk(error, task.state.root)
         scan = SourceScan(name=task.source.name, size_bytes=size_bytes, error=_reason(error))
     task.state.save_scan(scan)
     return scan
@@ -93,7 +93,7 @@ def make_clip(task: ClipTask) -> ClipOutcome:
     try:
         outcome = _made(task)
     except Exception as error:  # as above
-        _raise_if_of_the_disk(error)
+        _raise_if_of_the_disk(error, task.state.root)
         outcome = blank_outcome(task, _reason(error))
     shutil.rmtree(work_folder(task.state.folder), ignore_errors=True)
     task.state.save_outcome(outcome)
@@ -263,14 +263,15 @@ def _separator(folder: Path) -> VocalSeparator:
     return VocalSeparator.load(folder)
 
 
-def _raise_if_of_the_disk(error: BaseException) -> None:
-    """Raise an error again that came of writing, not of the file that was read."""
+def _raise_if_of_the_disk(error: BaseException, root: Path) -> None:
+    """Raise an error again that came of writing, not of the file that was read: it must not become its outcome."""
     if isinstance(error, MediaError) and str(error).startswith("Cannot write "):
         raise error
     cause: BaseException | None = error
     while cause is not None:
-        if getattr(cause, "errno", None) in _DISK_ERRORS or "No space left" in str(cause):
-            raise error
+        of_system = system_error(cause)
+        if of_system is not None and of_system.errno in _DISK_ERRORS:
+            raise write_error(root, of_system) from error
         cause = cause.__cause__
 
 

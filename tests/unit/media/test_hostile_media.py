@@ -14,6 +14,7 @@ from PIL import Image
 
 from portraitanim.errors import MediaError
 from portraitanim.media.audio import load_audio
+from portraitanim.media.files import whole_file
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.media.video_writer import VideoWriter
@@ -203,3 +204,15 @@ def test_impossible_names_are_refused() -> None:
         for read in READERS.values():
             with pytest.raises(MediaError):
                 read(Path(name))
+
+
+def test_full_disk_under_tensors_is_said_as_under_any_file(tmp_path: Path) -> None:
+    """Safetensors puts the system's error into the text of its own."""
+
+    class RustError(Exception):
+        pass
+
+    with pytest.raises(MediaError, match="the disk is full"), whole_file(tmp_path / "states.safetensors"):
+        raise RustError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RustError), whole_file(tmp_path / "states.safetensors"):
+        raise RustError("not of the system")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from portraitanim.config.training import EngineConfig
-from portraitanim.errors import CheckpointError, TrainingError
+from portraitanim.errors import CheckpointError, ConfigError, InputError, MediaError, TrainingError
 from portraitanim.training import checkpoint
 from portraitanim.training.checkpoint import list_checkpoints
 from portraitanim.training.engine import TrainingEngine
@@ -192,3 +194,102 @@ def test_written_weights_are_the_average(tmp_path: Path) -> None:
     tensors = everything(list_checkpoints(tmp_path)[-1])
     assert torch.equal(saved["weight"], tensors["average.safetensors/layer.weight"])
     assert not torch.equal(saved["weight"], tensors["parameters.safetensors/layer.weight"])
+
+
+def _logged_steps(output: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_last_step_is_logged_however_rarely_others_are(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path, log_every_steps=3).run()
+    assert _logged_steps(tmp_path) == [3, 4]
+
+
+def test_steps_behind_the_checkpoint_of_a_killed_run_are_logged_once(tmp_path: Path) -> None:
+    def stop(loss: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    with pytest.raises(TrainingError):
+        engine(LineTask(at_step=2, action=stop), tmp_path).run()
+    with (tmp_path / "log.jsonl").open("a") as lines:  # killed in the middle of the line of step 4
+        lines.write('{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+    engine(LineTask(), tmp_path).run(resume=True)
+    assert _logged_steps(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_finished_run_that_is_resumed_has_no_loss_and_its_weights(tmp_path: Path) -> None:
+    engine(LineTask(), tmp_path).run()
+    shutil.rmtree(tmp_path / "weights")  # killed behind its last checkpoint
+    result = engine(LineTask(), tmp_path).run(resume=True)
+    assert result.num_steps == 4
+    assert result.loss is None
+    assert (tmp_path / "weights" / "layer.pt").is_file()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_sample_that_cannot_be_made_says_why_and_no_more(num_workers: int, tmp_path: Path) -> None:
+    task = LineTask()
+    drawn = task.sample
+
+    def sample(number: int) -> dict[str, Tensor]:
+        if number == 5:
+            raise InputError("Clip 5 has no sound.")
+        return drawn(number)
+
+    task.sample = sample  # type: ignore[method-assign]
+    with pytest.raises(InputError) as raised:
+        engine(task, tmp_path, num_workers=num_workers).run()
+    assert str(raised.value) == "Clip 5 has no sound."
+
+
+def test_time_of_a_step_is_without_validation(tmp_path: Path) -> None:
+    def validate(folder: Path, step: int) -> dict[str, float]:
+        time.sleep(2)
+        return {}
+
+    TrainingEngine(LineTask(), config(), tmp_path, device="cpu", validate=validate, validate_every_steps=2).run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (third,) = [line["seconds_per_step"] for line in lines if line["step"] == 3]
+    assert third < 2
+
+
+def test_tensorboard_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    engine(LineTask(), tmp_path, trackers=("tensorboard",)).run()
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    assert b"learning_rate" in events.read_bytes()
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.utils.is_wandb_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"pip install wandb, or leave it out: --set engine.trackers=\[\]"):
+        engine(LineTask(), tmp_path, trackers=("wandb",))
+
+
+def test_an_unknown_tracker_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"engine.trackers must be some of tensorboard, wandb, got 'tensorbord'"):
+        config(trackers=("tensorbord",))
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(MediaError, match="Cannot write"):
+        engine(LineTask(), tmp_path / "run").run()
+
+
+def test_a_signal_to_the_whole_process_group_saves_the_state(tmp_path: Path) -> None:
+    """As batch systems and terminals send it: the processes that make samples get it, too."""
+    task = LineTask()
+    drawn, trainer = task.sample, os.getpid()
+
+    def sample(number: int) -> dict[str, Tensor]:
+        if number == 4:
+            os.kill(trainer, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return drawn(number)
+
+    task.sample = sample  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="Stopped by SIGTERM after step"):
+        engine(task, tmp_path, num_steps=30, num_workers=1).run()
+    assert list_checkpoints(tmp_path)

@@ -117,6 +117,19 @@ def test_cached_latents_train_as_frames_do(tmp_path: Path) -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=2e-3, atol=2e-4)
 
 
+def test_clips_without_cached_latents_are_refused_before_the_first_step(datasets: dict[str, Path]) -> None:
+    recipe = small_recipe("tiny", datasets["tiny"], data={"latents": "cached"})
+    with pytest.raises(InputError, match=r"no cached latents. Run prep again with --latents"):
+        make_task(recipe, load_preset(recipe.preset, recipe.overrides))
+
+
+@pytest.mark.parametrize("key", ["start", "autoencoder", "audio_projection"])
+def test_weights_that_are_no_folder_are_not_looked_for_on_a_hub(key: str, datasets: dict[str, Path]) -> None:
+    recipe = small_recipe("tiny", datasets["tiny"], **{key: "some/name"})
+    with pytest.raises(InputError, match=f"{key} is 'some/name', and there is no such folder"):
+        make_task(recipe, load_preset(recipe.preset, recipe.overrides))
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_sample_without_reference_equals_the_unconditional_forward(system: str, datasets: dict[str, Path]) -> None:
     recipe = replace(small_recipe(system, datasets[system]), drops=DropConfig(reference=0, audio=0, motion=0))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file as save_network
@@ -382,6 +383,28 @@ def test_second_run_at_once_is_refused(short_videos: Path, tmp_path: Path) -> No
     (tmp_path / "prep").mkdir()
     with only_run(tmp_path / "prep" / "run-1-of-1.lock"), pytest.raises(InputError, match="Another run"):
         prepare(clips_of(short_videos), tmp_path, SHORT)
+
+
+def test_full_disk_under_the_sound_is_not_the_videos_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    save(tmp_path / "raw" / "video.mp4", np.full((25, 3, 64, 64), 90, np.uint8), noise)
+
+    def full(self: soundfile.SoundFile, data: np.ndarray) -> None:
+        raise soundfile.LibsndfileError(2)  # "System error.": all that libsndfile says of a full disk
+
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile.SoundFile, "write", full)
+        with pytest.raises(MediaError, match="Is the disk full"):
+            prepare(clips_of(tmp_path / "raw"), tmp_path / "dataset", SHORT)
+    prepare(clips_of(tmp_path / "raw"), tmp_path / "dataset", SHORT)
+    assert [reject.reason for reject in read_rejects(tmp_path / "dataset")] == ["face_tracked_fraction"]
+
+
+def test_output_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
+    save(tmp_path / "raw" / "video.mp4", np.full((5, 3, 64, 64), 90, np.uint8), None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MediaError, match="Cannot write"):
+        prepare(clips_of(tmp_path / "raw"), tmp_path / "file" / "dataset", SHORT)
 
 
 def test_list_without_any_video_on_disk_is_an_error(tmp_path: Path) -> None:
