@@ -1,8 +1,10 @@
-"""Make speech with the motion of its mouth, without pictures: what `train tiny --stage audio` learns from.
+r"""Make speech with the motion of its mouth, without pictures: what `train tiny --stage audio` learns from.
 
     python examples/synthesize_speech.py --output SPEECH --number 3000 [--talking VIDEOS]
-    python examples/synthesize_speech.py --output SPEECH --number 2000 --recorded 5000 --voices VOICES \
-        --without-voice tuxpaint-el [--background /usr/share/sonic-pi/samples]
+    python examples/synthesize_speech.py --output SPEECH --number 2500 --recorded 6500 --voices VOICES \
+        --without-voice tuxpaint-el --without-voice asterisk-it_IT_m_Carlo \
+        --background /usr/share/sonic-pi/samples --background /usr/share/hyperrogue/music
+    python examples/synthesize_speech.py --output TEST --number 0 --recorded 60 --voices VOICES --only-voice tuxpaint-el
 
 Synthetic speech needs espeak-ng (and, for better voices, flite): apt-get install espeak-ng flite. About a tenth of a
 second per clip. Videos of talking people add their voices, but for those that the bundled model is tested on.
