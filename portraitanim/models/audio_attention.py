@@ -151,7 +151,8 @@ class RegionalAudioAttention(nn.Module):
 
     def _hear_folded(self, normed: Tensor, context: RegionalAudioContext) -> Tensor:
         (key, value), silent = context.tokens[0], context.num_rows_without_audio
-        strength = normed.new_tensor(context.weights)[None, :, None]
+        # Filled on the device: numbers copied there would be waited for, and no CUDA graph records such a copy.
+        strength = torch.stack([normed.new_full((), weight) for weight in context.weights])[None, :, None]
         if context.masks is not None:
             strength = context.masks.to(normed.dtype) * strength
         strength = strength.expand(len(normed), -1, normed.shape[1])
