@@ -198,7 +198,7 @@ def encoder_fingerprint(encoder: Any) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(_tensors(encoder).items()):
         digest.update(name.encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy())
+        digest.update(value.detach().float().cpu().reshape(-1).contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
