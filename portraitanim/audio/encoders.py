@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from portraitanim.audio.encoder_folders import build_encoder, encoder_files, encoder_fingerprint, folder_advice
 from portraitanim.errors import ConfigError, DamagedWeightsError, MissingWeightsError
+from portraitanim.tensor_files import read_tensors
 
 if TYPE_CHECKING:
+    from portraitanim.config.audio import AudioConfig
     from portraitanim.types import AudioFeatures
 
 logger = logging.getLogger(__name__)
 
 ENCODER_NAMES = ("wav2vec2-base-960h", "whisper-tiny", "log-mel")
-"""Names that `load_audio_encoder` and ``audio.encoder`` of a preset know."""
+"""Encoders that have a name of their own, for `load_audio_encoder` and ``audio.encoder`` of a preset."""
+
+ENCODER_FAMILIES = ("wav2vec2", "whisper")
+"""Kinds of encoders of which any checkpoint is read."""
 
 _MAX_NAMED_KEYS = 5
 
 
 class AudioEncoder(Protocol):
-    """Anything that turns sound into states; all three encoders of this package are called this way."""
+    """Anything that turns sound into states; all encoders of this package are called this way."""
 
-    encoder_name: ClassVar[str]
+    encoder_name: str
 
     def encode(self, waveform: torch.Tensor, fps: float, pad_to_multiple_of: int | None = None) -> AudioFeatures:
         """Mono float32 ``(samples,)`` at 16 kHz → states ``(steps, layers, width)``."""
@@ -43,78 +49,81 @@ def load_audio_encoder(
     """One of the encoders, ready to use.
 
     Args:
-        name: one of `ENCODER_NAMES`.
-        folder: holds ``config.json`` and ``model.safetensors``, either as `save_pretrained` of our classes writes
-            them or as the Hugging Face hub has them. Not read for ``log-mel``, which has no weights.
+        name: one of `ENCODER_NAMES`, or the family of the checkpoint in ``folder``. The ``encoder_name`` of a family's
+            encoder ends with the hash of its weights, so that no two have the same.
+        folder: holds ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``), either as `save_pretrained`
+            of our classes writes them or as the Hugging Face hub has them. Not read for ``log-mel``, which has no
+            weights.
         device: where to put it.
         dtype: number format of the weights; ``log-mel`` computes in float32 whatever it is.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: the name is unknown, or the folder holds a model of another kind.
         MissingWeightsError: the folder or one of its files is absent.
         DamagedWeightsError: a file cannot be read, or its keys or shapes are not the encoder's.
+        CheckpointError: a pickled file is damaged or holds more than tensors.
     """
     if name == "log-mel":
         from portraitanim.audio.log_mel import LogMelAudioEncoder
 
         return LogMelAudioEncoder(device)
-    if name not in ENCODER_NAMES:
-        raise ConfigError(f"Unknown audio encoder {name!r}. Use one of {', '.join(ENCODER_NAMES)}.")
-    files = _require_files(name, folder)
-    encoder = _load_whisper(*files) if name == "whisper-tiny" else _load_wav2vec(*files)
+    if name not in (*ENCODER_NAMES, *ENCODER_FAMILIES):
+        raise ConfigError(
+            f"Unknown audio encoder {name!r}. Use one of {', '.join(ENCODER_NAMES)}, or the folder of a wav2vec2 or "
+            "whisper checkpoint."
+        )
+    advice = folder_advice(name) if name in ENCODER_FAMILIES else f"Run: portraitanim weights pull {name}"
+    if folder is None:
+        raise MissingWeightsError(f"The audio encoder {name} needs weights, and no folder was given. {advice}")
+    _, weights_path = encoder_files(Path(folder), name, advice)
+    family = "whisper" if name.startswith("whisper") else "wav2vec2"
+    encoder = build_encoder(family, Path(folder))
+    if family == "whisper":
+        from portraitanim.audio import whisper
+
+        _load_strictly(
+            encoder,
+            weights_path,
+            renames=whisper.HF_WHISPER_ENCODER_KEYS,
+            ignored=whisper.HF_WHISPER_IGNORED_KEYS,
+        )
+    else:
+        from portraitanim.audio import wav2vec
+
+        _load_strictly(
+            encoder,
+            weights_path,
+            renames=wav2vec.WAV2VEC_KEYS,
+            ignored=wav2vec.WAV2VEC_IGNORED_KEYS,
+            optional=wav2vec.WAV2VEC_OPTIONAL_KEYS,
+        )
+    encoder.encoder_name = f"{name}-{encoder_fingerprint(encoder)}" if name in ENCODER_FAMILIES else name
     return encoder.to(device=device, dtype=dtype)
 
 
-def _load_wav2vec(config_path: Path, weights_path: Path) -> Any:
-    from transformers import Wav2Vec2Config
+def load_named_encoder(
+    audio: AudioConfig, folder: Path | None, device: torch.device | str = "cpu"
+) -> tuple[AudioEncoder, AudioConfig]:
+    """The encoder of a preset, and what the preset says with the hash of its weights.
 
-    from portraitanim.audio import wav2vec
+    Args:
+        audio: from the preset.
+        folder: where the encoder is; ``None`` for ``log-mel``.
+        device: where to put it.
 
-    encoder = wav2vec.Wav2Vec2AudioEncoder(Wav2Vec2Config(**_read_json(config_path)))
-    _load_strictly(
-        encoder,
-        weights_path,
-        renames=wav2vec.WAV2VEC_KEYS,
-        ignored=wav2vec.WAV2VEC_IGNORED_KEYS,
-        optional=wav2vec.WAV2VEC_OPTIONAL_KEYS,
-    )
-    return encoder
-
-
-def _load_whisper(config_path: Path, weights_path: Path) -> Any:
-    from transformers import WhisperConfig
-
-    from portraitanim.audio import whisper
-
-    encoder = whisper.WhisperAudioEncoder(WhisperConfig(**_read_json(config_path)))
-    _load_strictly(
-        encoder,
-        weights_path,
-        renames=whisper.HF_WHISPER_ENCODER_KEYS,
-        ignored=whisper.HF_WHISPER_IGNORED_KEYS,
-    )
-    return encoder
-
-
-def _require_files(name: str, folder: Path | str | None) -> tuple[Path, Path]:
-    advice = f"Run: portraitanim weights pull {name}"
-    if folder is None:
-        raise MissingWeightsError(f"The audio encoder {name} needs weights, and no folder was given. {advice}")
-    config_path, weights_path = Path(folder, "config.json"), Path(folder, "model.safetensors")
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise MissingWeightsError(f"The weights of {name} are not installed: there is no {path}. {advice}")
-    return config_path, weights_path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedWeightsError(f"{path} is not readable JSON ({error}). Install the weights again.") from None
-    if not isinstance(values, dict):
-        raise DamagedWeightsError(f"{path} holds no mapping. Install the weights again.")
-    return values
+    Raises:
+        ConfigError: the folder holds another encoder than ``audio.fingerprint`` says; and as `load_audio_encoder`.
+    """
+    encoder = load_audio_encoder(audio.encoder, folder, device=device)
+    if folder is None or audio.family == "log-mel":
+        return encoder, audio
+    found = encoder.encoder_name.rpartition("-")[2] if audio.is_family else encoder_fingerprint(encoder)
+    if audio.fingerprint not in (None, found):
+        raise ConfigError(
+            f"{folder} holds another audio encoder (hash {found}) than the one that was trained with "
+            f"({audio.fingerprint}). Put that one there, or train again."
+        )
+    return encoder, replace(audio, fingerprint=found)
 
 
 def _load_strictly(
@@ -130,7 +139,7 @@ def _load_strictly(
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        tensors = load_file(path) if path.suffix == ".safetensors" else read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise DamagedWeightsError(f"{path} cannot be read ({error}). Install the weights again.") from None
 

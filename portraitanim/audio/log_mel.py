@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +39,7 @@ class LogMelAudioEncoder:
     The bands are ``(log10(max(power, 1e-6)) + 2) / 4``: -1 for silence, 1 for about the loudest sound a file holds.
     """
 
-    encoder_name: ClassVar[str] = "log-mel"
+    encoder_name: str = "log-mel"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ WAV2VEC_KEYS: tuple[tuple[str, str], ...] = (
 
 WAV2VEC_IGNORED_KEYS: tuple[tuple[str, str], ...] = (
     (r"^lm_head\.", "the letters of the recogniser are not read"),
+    (r"^(quantizer|project_hid|project_q)\.", "belongs to the task of pre-training"),
     (r"^(wav2vec2\.)?masked_spec_embed$", "stands for masked time steps, and only pre-training masks"),
 )
 """Keys of published files that the encoder does not need, each with the reason."""
@@ -40,16 +40,17 @@ class Wav2Vec2AudioEncoder(FrozenEncoder, Wav2Vec2Model):
     """wav2vec 2.0 (Baevski et al., 2020) that answers at the video rate, after Hallo.
 
     The convolutional features (about 50 Hz) are interpolated to one per video frame before the transformer, so that
-    attention runs at the video rate.
+    attention runs at the video rate. Both layouts are read: norms behind each block (wav2vec2-base) and before it
+    (``do_stable_layer_norm``: the large models, XLSR); the latter has one more norm, and the last states go through it.
     """
 
-    encoder_name: ClassVar[str] = "wav2vec2-base-960h"
+    encoder_name: str = "wav2vec2-base-960h"
 
     def __init__(self, config: Wav2Vec2Config) -> None:
-        if config.do_stable_layer_norm or config.add_adapter:
+        if config.add_adapter:
             raise CheckpointError(
-                "This wav2vec2 has layer norms before each block or an adapter; only the layout of "
-                "wav2vec2-base is read. Use facebook/wav2vec2-base-960h."
+                "This wav2vec2 has an adapter behind its blocks, which makes another rate of its states and is not "
+                "read. Use a checkpoint without (add_adapter: false)."
             )
         super().__init__(config)
         self._freeze()
@@ -123,11 +124,15 @@ class Wav2Vec2AudioEncoder(FrozenEncoder, Wav2Vec2Model):
             )
         features = F.interpolate(features, size=num_frames, mode="linear", align_corners=True)
         hidden, _ = self.feature_projection(features.transpose(1, 2))
-        return self.encoder.layer_norm(hidden + self.encoder.pos_conv_embed(hidden))
+        hidden = hidden + self.encoder.pos_conv_embed(hidden)
+        return hidden if self.config.do_stable_layer_norm else self.encoder.layer_norm(hidden)
 
     def _transform(self, hidden: torch.Tensor) -> torch.Tensor:
         """Outputs of all layers, ``(frames, layers, width)``."""
-        return torch.stack([states[0] for states in layer_outputs(self.encoder.layers, hidden)], dim=1)
+        outputs = layer_outputs(self.encoder.layers, hidden)
+        if self.config.do_stable_layer_norm:
+            outputs[-1] = self.encoder.layer_norm(outputs[-1])
+        return torch.stack([states[0] for states in outputs], dim=1)
 
 
 def normalise_loudness(waveform: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +57,7 @@ class WhisperAudioEncoder(FrozenEncoder, WhisperEncoder):
     block is in the file and is not applied.
     """
 
-    encoder_name: ClassVar[str] = "whisper-tiny"
+    encoder_name: str = "whisper-tiny"
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__(config)

@@ -18,6 +18,7 @@ from portraitanim.pipelines.build import build_pipeline
 
 if TYPE_CHECKING:
     from portraitanim.audio.encoders import AudioEncoder
+    from portraitanim.config.audio import AudioConfig
 
 _WHISPER_TINY = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
 
@@ -49,7 +50,7 @@ def random_animator(
     parts = AnimatorParts(
         pipeline=pipeline.to(device),
         preset=preset,
-        audio_encoder=_audio_encoder(preset.audio.encoder, device),
+        audio_encoder=_audio_encoder(preset.audio, device),
         identity_encoder=identity_encoder,
         landmarker=landmarker,
         small_decoder=small_decoder,
@@ -74,13 +75,17 @@ class _RandomIdentity:
         return self._vector
 
 
-def _audio_encoder(name: str, device: torch.device) -> AudioEncoder:
-    if name == "log-mel":
+def _audio_encoder(audio: AudioConfig, device: torch.device) -> AudioEncoder:
+    if audio.family == "log-mel":
         from portraitanim.audio.log_mel import LogMelAudioEncoder
 
         return LogMelAudioEncoder(device)
     encoder: Any
-    if name == "whisper-tiny":
+    if audio.is_family:
+        from portraitanim.audio.encoder_folders import build_encoder, encoder_folder
+
+        encoder = build_encoder(audio.family, encoder_folder(audio))
+    elif audio.family == "whisper":
         from transformers import WhisperConfig
 
         from portraitanim.audio.whisper import WhisperAudioEncoder

@@ -167,7 +167,7 @@ def load_animator(
         compiled: compile the denoising network and the decoder, see `compile_regions`.
         cache: keep what is computed of a portrait on disk, see `FeatureCache`.
     """
-    from portraitanim.audio.encoders import load_audio_encoder
+    from portraitanim.audio.encoders import load_named_encoder
     from portraitanim.pipelines.animator import Animator, AnimatorParts
     from portraitanim.pipelines.feature_cache import FeatureCache
     from portraitanim.pipelines.weights_folder import load_pipeline
@@ -179,13 +179,14 @@ def load_animator(
         raise ConfigError(f"--offload has no effect on {place.type}: it moves networks off a CUDA GPU. Leave it out.")
     used = weights_preset(choice.folder, preset)
     pipeline = load_pipeline(choice.folder, number_format)
-    encoder_name = used.audio.encoder
-    folder = None if encoder_name == "log-mel" else audio_encoder_folder(choice.folder, encoder_name)
+    # Reading sound is little work: where memory is short, the GPU need not hold another network.
+    folder = audio_encoder_folder(choice.folder, used.audio)
+    audio_encoder, audio = load_named_encoder(used.audio, folder, "cpu" if offload else place)
+    used = replace(used, audio=audio)
     parts = AnimatorParts(
         pipeline=pipeline,
         preset=used,
-        # Reading sound is little work: where memory is short, the GPU need not hold another network.
-        audio_encoder=load_audio_encoder(encoder_name, folder, device="cpu" if offload else place),
+        audio_encoder=audio_encoder,
         identity_encoder=_identity_encoder(used, str(place)),
         landmarker=installed("face-landmarker"),
         separator=installed("kim-vocal-2"),
@@ -296,6 +297,9 @@ def _best(has_driving: bool) -> WeightsChoice:
 
 def _other_preset(name: str, own: Preset) -> Preset:
     preset = load_preset(name)
+    if preset.audio.encoder == own.audio.encoder:  # where the encoder lies is the weights' to say
+        fingerprint = preset.audio.fingerprint or own.audio.fingerprint
+        preset = replace(preset, audio=replace(own.audio, fingerprint=fingerprint))
     for section in ("network", "autoencoder", "audio"):
         if getattr(preset, section) != getattr(own, section):
             raise ConfigError(

@@ -14,8 +14,8 @@ from portraitanim.audio import wav2vec, whisper
 from portraitanim.checkpoints.component import Component, shapes_of
 from portraitanim.checkpoints.key_table import KeyTable, translate
 from portraitanim.checkpoints.layouts import WAV2VEC_FILES, WHISPER_FILES
-from portraitanim.checkpoints.tensor_files import read_checkpoint
 from portraitanim.errors import CheckpointError
+from portraitanim.tensor_files import read_checkpoint
 
 WAV2VEC_TABLE = KeyTable(
     what="wav2vec2-base-960h",

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from portraitanim.checkpoints.tensor_files import write_safetensors
+from portraitanim.tensor_files import write_safetensors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,7 +21,8 @@ from portraitanim.checkpoints.layouts import AUTOENCODER_FILES, AUTOENCODER_FOLD
 from portraitanim.checkpoints.manifest import record_file, write_manifest
 from portraitanim.checkpoints.published_folder import PublishedFolder
 from portraitanim.checkpoints.registry import REGISTRY
-from portraitanim.checkpoints.store import AUDIO_ENCODER_FOLDER, installed
+from portraitanim.checkpoints.store import installed
+from portraitanim.config.audio import AUDIO_ENCODER_FOLDER
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset
 from portraitanim.errors import CheckpointError, InputError

@@ -9,8 +9,8 @@ from torch import Tensor
 from portraitanim.checkpoints.key_table import shape_text
 from portraitanim.checkpoints.layouts import LAYOUTS, Layout, Part
 from portraitanim.checkpoints.recognition import recognize
-from portraitanim.checkpoints.tensor_files import read_tensors
 from portraitanim.errors import CheckpointError
+from portraitanim.tensor_files import read_tensors
 
 _MAX_LISTED = 8
 _MAX_SHOWN = 4

@@ -9,14 +9,12 @@ from platformdirs import user_cache_path
 
 from portraitanim.checkpoints.manifest import MANIFEST_NAME, VerificationReport, read_manifest, verify_folder
 from portraitanim.checkpoints.registry import REGISTRY, find_entry
+from portraitanim.config.audio import AUDIO_ENCODER_FOLDER, AudioConfig
 from portraitanim.errors import MissingWeightsError
 from portraitanim.progress import ProgressReporter, SilentProgress
 
 WEIGHTS_VARIABLE = "PORTRAITANIM_WEIGHTS"
 """Environment variable that names another folder for installed weights."""
-
-AUDIO_ENCODER_FOLDER = "audio_encoder"
-"""Subfolder of a converted system that holds its audio encoder, where the published folder had one."""
 
 
 def weights_folder() -> Path:
@@ -64,18 +62,27 @@ def installed_size_bytes(name: str) -> int:
     return sum(record.size_bytes for record in read_manifest(require(name)).files)
 
 
-def audio_encoder_folder(pipeline_folder: Path, encoder: str) -> Path:
-    """Folder of the audio encoder of a converted system: its own, else the installed one.
+def audio_encoder_folder(pipeline_folder: Path, audio: AudioConfig) -> Path | None:
+    """Folder of the audio encoder of weights: their own, else the installed one; ``None`` where it has no weights.
 
     Args:
-        pipeline_folder: what `portraitanim.checkpoints.convert.convert` wrote.
-        encoder: ``audio.encoder`` of the preset.
+        pipeline_folder: what `portraitanim.checkpoints.convert.convert` or `portraitanim.training.trainer.train` wrote.
+        audio: from the preset.
 
     Raises:
         MissingWeightsError: there is neither.
     """
+    if audio.family == "log-mel":
+        return None
     own = pipeline_folder / AUDIO_ENCODER_FOLDER
-    return own if own.is_dir() else require(encoder)
+    if own.is_dir():
+        return own
+    if audio.is_family:
+        raise MissingWeightsError(
+            f"{pipeline_folder} has no {AUDIO_ENCODER_FOLDER}, the {audio.encoder} checkpoint that these weights were "
+            "trained with. Copy the whole folder that train wrote."
+        )
+    return require(audio.encoder)
 
 
 def verify(name_or_folder: str, progress: ProgressReporter | None = None) -> VerificationReport:

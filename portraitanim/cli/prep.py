@@ -12,6 +12,9 @@ from portraitanim.cli.console import console
 from portraitanim.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
+    from portraitanim.audio.encoders import AudioEncoder
     from portraitanim.data.preparation.clip_features import FeatureNetworks
     from portraitanim.data.preparation.clip_judges import ClipJudges
     from portraitanim.data.preparation.listing import DatasetSummary
@@ -46,7 +49,12 @@ def prep(
     size: Annotated[int | None, typer.Option("--size", help="Side of the clips in pixels.", show_default=False)] = None,
     audio_encoder: Annotated[
         list[str] | None,
-        typer.Option("--audio-encoder", help="Store its states: wav2vec2-base-960h, whisper-tiny or log-mel."),
+        typer.Option(
+            "--audio-encoder",
+            metavar="ENCODER",
+            help="Store its states: wav2vec2-base-960h, whisper-tiny, log-mel, or the folder of a wav2vec2 or "
+            "Whisper checkpoint.",
+        ),
     ] = None,
     identity: Annotated[
         bool,
@@ -141,19 +149,16 @@ def _sources(raw: list[Path], output: Path, dataset: str, annotations: Path | No
 
 
 def _networks(audio_encoders: list[str], wants_identity: bool, latents: str | None, device: str) -> FeatureNetworks:
-    from portraitanim.audio.encoders import ENCODER_NAMES, load_audio_encoder
     from portraitanim.checkpoints.animators import choose_weights
-    from portraitanim.checkpoints.store import installed, require
+    from portraitanim.checkpoints.store import installed
     from portraitanim.data.preparation.clip_features import FeatureNetworks, LatentEncoder
     from portraitanim.face.identity import PACK_NAME, IdentityEncoder
     from portraitanim.pipelines.weights_folder import load_autoencoder
     from portraitanim.runtime import resolve_device
 
     place = resolve_device(device)
-    encoders = {}
-    for name in dict.fromkeys(audio_encoders):
-        has_weights = name in ENCODER_NAMES and name != "log-mel"
-        encoders[name] = load_audio_encoder(name, require(name) if has_weights else None, device=place)
+    loaded = [_audio_encoder(name, place) for name in dict.fromkeys(audio_encoders)]
+    encoders = {encoder.encoder_name: encoder for encoder in loaded}
     autoencoder = None
     if latents is not None:
         autoencoder = LatentEncoder.of(load_autoencoder(choose_weights(latents).folder, place))
@@ -164,6 +169,18 @@ def _networks(audio_encoders: list[str], wants_identity: bool, latents: str | No
     # onnxruntime has no device for Apple's GPUs here.
     where = "cpu" if place.type == "mps" else str(place)
     return FeatureNetworks(audio=encoders, identity=IdentityEncoder.load(pack, where).encode, latents=autoencoder)
+
+
+def _audio_encoder(name_or_folder: str, device: torch.device) -> AudioEncoder:
+    from portraitanim.audio.encoder_folders import family_of
+    from portraitanim.audio.encoders import ENCODER_NAMES, load_audio_encoder
+    from portraitanim.checkpoints.store import require
+
+    folder = Path(name_or_folder).expanduser()
+    if name_or_folder not in ENCODER_NAMES and (folder.is_dir() or len(folder.parts) > 1):
+        return load_audio_encoder(family_of(folder), folder, device=device)
+    has_weights = name_or_folder in ENCODER_NAMES and name_or_folder != "log-mel"
+    return load_audio_encoder(name_or_folder, require(name_or_folder) if has_weights else None, device=device)
 
 
 def _judges(wants_syncnet: bool | None, wants_separator: bool) -> ClipJudges:

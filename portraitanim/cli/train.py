@@ -16,7 +16,7 @@ from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from portraitanim.config.training import AnyTrainingConfig
+    from portraitanim.config.training import AnyTrainingConfig, TrainingConfig
 
 Stage = Enum("Stage", {stage: stage for stage in STAGES}, type=str)  # type: ignore[misc]
 
@@ -87,8 +87,7 @@ def _check_usage(config: AnyTrainingConfig, stage: str) -> None:
 def _with_folders(config: AnyTrainingConfig) -> tuple[AnyTrainingConfig, Path | None]:
     """The config with folders in the place of names of installed weights, and the folder of the audio encoder."""
     from portraitanim.checkpoints.animators import choose_weights
-    from portraitanim.checkpoints.store import AUDIO_ENCODER_FOLDER, installed
-    from portraitanim.config.presets import load_preset
+    from portraitanim.checkpoints.store import installed
     from portraitanim.config.training import TrainingConfig
 
     if config.start is not None:
@@ -100,8 +99,20 @@ def _with_folders(config: AnyTrainingConfig) -> tuple[AnyTrainingConfig, Path | 
     objective = config.objective
     if objective.lpips_weights is None and (lpips := installed("lpips-vgg")):
         config = replace(config, objective=replace(objective, lpips_weights=str(lpips)))
+    return config, _encoder_folder(config)
+
+
+def _encoder_folder(config: TrainingConfig) -> Path | None:
+    """Weights of the audio encoder: those that the preset names, else those beside ``start``, else the installed."""
+    from portraitanim.checkpoints.store import installed
+    from portraitanim.config.audio import AUDIO_ENCODER_FOLDER
+    from portraitanim.config.presets import load_preset
+    from portraitanim.pipelines.weights_folder import read_preset
+
+    audio = load_preset(config.preset, config.overrides).audio
+    if audio.encoder == "log-mel" or audio.weights is not None:
+        return None  # there are none, or train finds them itself
     own = None if config.start is None else Path(config.start, AUDIO_ENCODER_FOLDER)
-    if own is not None and own.is_dir():
-        return config, own
-    encoder = load_preset(config.preset, config.overrides).audio.encoder
-    return config, None if encoder == "log-mel" else installed(encoder)
+    if own is not None and own.is_dir() and read_preset(own.parent).audio.encoder == audio.encoder:
+        return own
+    return None if audio.is_family else installed(audio.encoder)

@@ -14,6 +14,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from portraitanim.config.audio import AudioConfig
 from portraitanim.errors import ConfigError
 
 _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
@@ -107,15 +108,6 @@ class NetworkConfig:
     condition_encoder: ConditionEncoderConfig = field(default_factory=ConditionEncoderConfig)
     identity_projection: IdentityProjectionConfig | None = None
     audio_projection: AudioProjectionConfig | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioConfig:
-    """How sound becomes features: which encoder, and which states one video frame sees."""
-
-    encoder: Literal["wav2vec2-base-960h", "whisper-tiny", "log-mel"] = "wav2vec2-base-960h"
-    sample_rate_hz: int = 16000
-    window: Literal["centred", "whisper"] = "centred"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +243,12 @@ class Preset:
 
     def __post_init__(self) -> None:
         _check_preset(self)
+
+    @property
+    def audio_window_rows(self) -> int:
+        """States of the audio encoder that one frame sees, where they come at the video rate."""
+        projection = self.network.audio_projection
+        return AudioProjectionConfig.window if projection is None else projection.window
 
 
 def _require(condition: bool, name: str, expected: str, got: Any) -> None:

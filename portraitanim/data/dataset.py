@@ -190,9 +190,26 @@ class ClipDataset:
         return _tensors(self.root / record.face)
 
     def audio_states(self, record: ClipRecord, encoder: str) -> Tensor | None:
-        """Stored states of an audio encoder ``(frames, layers, dim)`` float32; ``None`` if there are none."""
+        """Stored states of an audio encoder ``(frames, layers, dim)`` float32; ``None`` if there are none.
+
+        Args:
+            record: the clip.
+            encoder: what they are stored under, ``states_name`` of `portraitanim.config.audio.AudioConfig`.
+
+        Raises:
+            InputError: the file holds states of another encoder.
+        """
         path = record.audio_states.get(encoder)
-        return None if path is None else torch.as_tensor(_open(self.root / path).get_tensor("states")).float()
+        if path is None:
+            return None
+        file = _open(self.root / path)
+        made_by = (file.metadata() or {}).get("encoder", encoder)
+        if made_by != encoder:
+            raise InputError(
+                f"{self.root / path} holds states of the audio encoder {made_by}, and the manifest says {encoder}. "
+                f"Remove it and run prep again with --audio-encoder."
+            )
+        return torch.as_tensor(file.get_tensor("states")).float()
 
     def waveform(self, record: ClipRecord, sample_rate_hz: int = 16000) -> Tensor:
         """The clip's sound ``(samples,)``; silence for a clip without."""

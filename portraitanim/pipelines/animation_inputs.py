@@ -187,13 +187,12 @@ class InputReader:
             if isinstance(parts.audio_encoder, LogMelAudioEncoder):
                 stream = stream_sound(iter([waveform.numpy()]), parts.audio_encoder, preset, dtype)
                 return stream, stream.rows.num_sounding(len(waveform))
-            projection = preset.network.audio_projection
             states = encode_sound(
                 waveform,
                 parts.audio_encoder,
                 preset.audio,
                 self._plan.sampling,
-                window=projection.window if projection is not None else 1,
+                window=preset.audio_window_rows,
                 dtype=dtype,
             )
             return states, states.num_sounding_frames

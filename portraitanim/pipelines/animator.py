@@ -305,6 +305,8 @@ class Animator:
             "version": __version__,
             "weights": self.parts.name,
             "weights_sha256": self.parts.fingerprint,
+            "audio_encoder": self.preset.audio.encoder,
+            "audio_encoder_hash": self.preset.audio.fingerprint or "",
             "preset": self.preset.name,
             "mode": plan.mode,
             "seed": plan.sampling.seed,

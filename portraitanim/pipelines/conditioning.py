@@ -218,4 +218,6 @@ def silence_shape(preset: Preset) -> tuple[int, int, int]:
     if projection is not None:
         return (projection.window, projection.num_layers, projection.feature_dim)
     width = preset.network.denoising_unet.cross_attention_dim or 0
-    return (10, 5, width)  # EchoMimic: ten rows of all five depths of Whisper tiny
+    # EchoMimic: ten rows of all five depths of Whisper tiny. Other encoders have other depths, and zeros say the same
+    # whatever their number: without biases, attention to them is zero.
+    return (10, 5, width)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portraitanim.audio.encoders import AudioEncoder
-    from portraitanim.config.schema import AudioConfig, SamplingConfig
+    from portraitanim.config.audio import AudioConfig
+    from portraitanim.config.schema import SamplingConfig
     from portraitanim.types import AudioFeatures
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from portraitanim.audio.encoder_folders import num_parameters
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.pipelines.build import build_pipeline
@@ -38,8 +39,6 @@ with the bundled network (float32 at 512 pixels, bfloat16 at 256)."""
 
 HOST_BYTES = 450_000_000
 """On a CPU: face model, video encoder and their libraries, which are loaded after the prediction."""
-
-_ENCODER_PARAMETERS = {"wav2vec2-base-960h": 94_400_000, "whisper-tiny": 8_210_000, "log-mel": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def predict_memory(
         decoder = "small_decoder" if "small_decoder" in working_of else "vae"
         working = max(working, working_of["denoising_unet"] + working_of[decoder])
     if not is_offloaded:  # with offloading, it stays on the CPU
-        parameters = {**parameters, "audio_encoder": 4 * _ENCODER_PARAMETERS[preset.audio.encoder]}
+        parameters = {**parameters, "audio_encoder": 4 * num_parameters(preset.audio)}
     fixed = CPU_BYTES + kernel_bytes + process_bytes
     if device_type == "cuda":
         fixed = CUDA_BYTES + round(CUDA_SLACK * working)

@@ -59,7 +59,6 @@ def stream_sound(
         look_ahead_seconds: how much sound behind a frame the transformers hear and wait for; by default half a second.
     """
     fps, is_whisper = preset.sampling.fps, preset.audio.window == "whisper"
-    projection = preset.network.audio_projection
     spans: SpanEncoder
     if isinstance(encoder, LogMelAudioEncoder):
         spans = LogMelSpans(encoder, fps)
@@ -73,7 +72,7 @@ def stream_sound(
         rows=FrameRows(
             kind=preset.audio.window,
             fps=fps,
-            window=projection.window if projection is not None else 1,
+            window=preset.audio_window_rows,
             multiple=preset.sampling.num_frames_per_clip if preset.sampling.plan == "sequential" else None,
         ),
         dtype=dtype,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from portraitanim.config.audio import AUDIO_ENCODER_FOLDER
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.errors import ConfigError, DamagedWeightsError, InputError, MissingWeightsError
@@ -43,16 +45,23 @@ def read_preset(folder: Path) -> Preset:
         values = json.loads(index.read_text(encoding="utf-8"))
         own = folder / PRESET_FILE
         name = str(own) if own.is_file() else values["preset"]
-        return load_preset(name, {"sampling": values["sampling"], "quirks": values["quirks"]})
+        preset = load_preset(name, {"sampling": values["sampling"], "quirks": values["quirks"]})
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise DamagedWeightsError(f"{index} cannot be read ({error}). Install or convert the weights again.") from error
+    if not preset.audio.is_family:
+        return preset
+    return replace(preset, audio=replace(preset.audio, weights=str(folder / AUDIO_ENCODER_FOLDER)))
 
 
 def write_preset(preset: Preset, folder: Path) -> Path:
-    """Put the full preset into a weights folder, so that `read_preset` finds it."""
+    """Put the full preset into a weights folder, so that `read_preset` finds it.
+
+    An audio encoder that has no name belongs into the folder, too; where it was, is not written.
+    """
     path = folder / PRESET_FILE
+    values = to_dict(replace(preset, audio=replace(preset.audio, weights=None)))
     with whole_file(path) as partial:
-        partial.write_text(yaml.safe_dump(to_dict(preset), sort_keys=False), encoding="utf-8")
+        partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 

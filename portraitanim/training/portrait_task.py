@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from portraitanim.audio.encoder_folders import link_encoder
 from portraitanim.audio.encoders import AudioEncoder
 from portraitanim.audio.frame_windows import frame_windows
+from portraitanim.config.audio import AUDIO_ENCODER_FOLDER
 from portraitanim.config.schema import Preset
 from portraitanim.config.training import AugmentationConfig, LandmarkConfig, TrainingConfig
 from portraitanim.data.dataset import ClipDataset, ClipPiece, no_latents
@@ -29,6 +32,8 @@ from portraitanim.training.augmentation import change_colour, change_sound, choo
 from portraitanim.training.portrait_objective import PortraitObjective
 from portraitanim.types import AudioFeatures
 
+logger = logging.getLogger(__name__)
+
 _NOISE_STREAM, _CHOICE_STREAM, _SOUND_STREAM, _PICTURE_STREAM = 2, 3, 4, 5
 
 
@@ -44,6 +49,7 @@ class PortraitTask:
         preset: the system.
         config: the recipe.
         encoder: encodes sound where no states are stored, or where sound is changed; made on first use.
+        carried_encoder: folder of the audio encoder, which becomes a part of the weights; ``None``: it does not.
     """
 
     def __init__(
@@ -52,9 +58,10 @@ class PortraitTask:
         preset: Preset,
         config: TrainingConfig,
         encoder: Callable[[], AudioEncoder],
+        carried_encoder: Path | None = None,
     ) -> None:
         self.pipeline, self.preset, self.config = pipeline, preset, config
-        self._make_encoder = encoder
+        self._make_encoder, self._carried_encoder = encoder, carried_encoder
         self._encoder: AudioEncoder | None = None
         self.dataset = ClipDataset(config.data, config.engine.seed)
         for record in self.dataset.records:
@@ -106,10 +113,12 @@ class PortraitTask:
         return batch
 
     def save(self, folder: Path, device: torch.device) -> None:
-        """Write the pipeline and the preset that it was built from."""
+        """Write the pipeline, the preset that it was built from, and the audio encoder that it hears by."""
         del device
         self.pipeline.save_pretrained(folder)
         write_preset(self.preset, folder)
+        if self._carried_encoder is not None:
+            link_encoder(self._carried_encoder, folder / AUDIO_ENCODER_FOLDER)
 
     def _pictures(self, piece: ClipPiece, number: int, flipped: bool) -> dict[str, Tensor]:
         if self.config.data.latents == "cached":
@@ -156,21 +165,27 @@ class PortraitTask:
         rate_hz = piece.record.fps if audio.window == "centred" else 50.0
         changes = AugmentationConfig() if number is None else self.config.augmentation
         if not changes.changes_sound:
-            states = self.dataset.audio_states(piece.record, audio.encoder)
+            states = self.dataset.audio_states(piece.record, audio.states_name)
         if states is None:
             if self._encoder is None:
+                if piece.record.audio_states and not changes.changes_sound:
+                    stored = ", ".join(sorted(piece.record.audio_states))
+                    logger.warning(
+                        "Sound is encoded in every step: clip %s has states of %s, none of %s. To store them: prep "
+                        "--audio-encoder.", piece.record.clip_id, stored, audio.states_name,
+                    )  # fmt: skip
                 self._encoder = self._make_encoder()
             waveform = self.dataset.waveform(piece.record, audio.sample_rate_hz)
             random = np.random.default_rng((self.config.engine.seed, _SOUND_STREAM, number or 0))
             waveform = change_sound(waveform, changes, random, audio.sample_rate_hz)
             features = self._encoder.encode(waveform, piece.record.fps)
         else:
-            features = AudioFeatures(states=states, rate_hz=rate_hz, encoder=audio.encoder)
-        projection = self.preset.network.audio_projection
-        window = 5 if projection is None else projection.window
+            features = AudioFeatures(states=states, rate_hz=rate_hz, encoder=audio.states_name)
         count = len(features.states) if audio.window == "centred" else piece.record.num_frames
         frames = [min(frame, count - 1) for frame in piece.frames]
-        return frame_windows(features, audio.window, piece.record.fps, window=window, frames=frames)
+        return frame_windows(
+            features, audio.window, piece.record.fps, window=self.preset.audio_window_rows, frames=frames
+        )
 
     def _portrait(self, piece: ClipPiece, values: dict[str, Tensor]) -> np.ndarray | None:
         """The reference frame, uint8 ``(3, size, size)``, as the sample shows it, for networks that see it moved."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from portraitanim.audio.encoders import load_audio_encoder
+from portraitanim.config.audio import AUDIO_ENCODER_FOLDER
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset, to_dict
 from portraitanim.config.training import (
@@ -26,6 +28,7 @@ from portraitanim.progress import ProgressReporter
 from portraitanim.training.audio_to_mouth import AudioToMouthTask
 from portraitanim.training.autoencoder import AutoencoderTask
 from portraitanim.training.engine import TrainingEngine
+from portraitanim.training.heard_encoder import HeardEncoder
 from portraitanim.training.optimizer import choose_trainable, own_memory
 from portraitanim.training.portrait_task import PortraitTask
 from portraitanim.training.run_setup import TrainingResult
@@ -51,14 +54,20 @@ def train(
         resume: go on from its newest checkpoint.
         progress: shows the steps.
         device: ``"cpu"`` keeps it from a GPU.
-        encoder_folder: weights of the preset's audio encoder, where the dataset does not hold all that it encodes.
+        encoder_folder: weights of the preset's audio encoder; by default ``audio.weights`` of the preset. They become
+            a part of the trained weights. An encoder with a name of its own may be left out where the dataset holds
+            all that it encodes.
 
     Raises:
         ConfigError: the recipe does not fit the preset, or the weights that it starts from.
         InputError: the data does not fit the preset, or there is none.
         TrainingError: see `TrainingEngine.run`.
+        WeightsError: the audio encoder cannot be read.
     """
-    preset = load_preset(config.preset, config.overrides)
+    preset, heard = load_preset(config.preset, config.overrides), None
+    if isinstance(config, TrainingConfig):
+        heard = HeardEncoder.of(preset, encoder_folder)
+        preset = preset if heard is None else heard.preset
     settings = {"training": to_dict(config), "preset": to_dict(preset)}
     task: TrainingTask
     validate, every_steps = None, 0
@@ -67,18 +76,31 @@ def train(
     elif isinstance(config, AudioTrainingConfig):
         task = AudioToMouthTask(config)
     else:
-        task = make_task(config, preset, encoder_folder)
+        carried = None if heard is None else Path(output) / AUDIO_ENCODER_FOLDER
+        task = make_task(config, preset, None if heard is None else heard.folder, carried)
         if validation := make_validation(task, config.validation):
             validate, every_steps = validation.run, config.validation.every_steps
     engine = TrainingEngine(task, config.engine, Path(output), settings, progress, device, validate, every_steps)
+    if heard is not None and engine.accelerator.is_main_process:
+        heard.keep(Path(output) / AUDIO_ENCODER_FOLDER)
     return engine.run(resume)
 
 
-def make_task(config: TrainingConfig, preset: Preset, encoder_folder: Path | None = None) -> PortraitTask:
-    """The networks, with what shall learn of them, and their samples."""
+def make_task(
+    config: TrainingConfig, preset: Preset, encoder_folder: Path | None = None, carried_encoder: Path | None = None
+) -> PortraitTask:
+    """The networks, with what shall learn of them, and their samples.
+
+    Args:
+        config: the recipe.
+        preset: the system.
+        encoder_folder: weights of the audio encoder.
+        carried_encoder: see `PortraitTask`.
+    """
     torch.manual_seed(config.engine.seed)
     pipeline = starting_pipeline(config, preset)
-    task = PortraitTask(pipeline, preset, config, lambda: load_audio_encoder(preset.audio.encoder, encoder_folder))
+    encoder = partial(load_audio_encoder, preset.audio.encoder, encoder_folder)
+    task = PortraitTask(pipeline, preset, config, encoder, carried_encoder)
     learning = choose_trainable(task.network, config.trainable)
     logger.info("%d of %d tensors learn.", len(learning), len(list(task.network.parameters())))
     if config.engine.gradient_checkpointing:

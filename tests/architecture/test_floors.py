@@ -7,7 +7,7 @@ import pytest
 from tests.architecture.source_imports import PACKAGE, Import, all_imports, imports_of, source_files
 
 FLOORS = {
-    0: ("errors", "progress", "types", "runtime", "config", "findings", "onnx_session"),
+    0: ("errors", "progress", "types", "runtime", "config", "findings", "onnx_session", "tensor_files"),
     1: ("media", "face", "audio", "models", "diffusion"),
     2: ("pipelines", "data"),
     3: ("checkpoints", "training", "evaluation", "benchmarking"),

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
+from portraitanim.audio.encoders import load_audio_encoder
 from portraitanim.cli.app import run
 from portraitanim.data.records import read_manifest
+from tests.audio_checkpoints import xlsr
 from tests.small_weights import small_weights
 from tests.unit.data.preparation.made_videos import SPEAKER, needs_media, save, sound_of, talking
 
@@ -132,3 +135,23 @@ def test_missing_weights_are_named_before_any_video_is_read(
     assert done.code == 4
     assert message in done.err
     assert not (tmp_path / "d").exists()
+
+
+@needs_media
+def test_states_of_a_checkpoint_are_stored_under_its_hash(cli: Cli, raw: Path, tmp_path: Path) -> None:
+    folder = xlsr(tmp_path / "encoder")
+    name = load_audio_encoder("wav2vec2", folder).encoder_name
+    assert cli("prep", raw, "-o", tmp_path / "d", *LOOSE, "--audio-encoder", folder).code == 0
+    (record,) = read_manifest(tmp_path / "d")
+    assert record.audio_states == {name: f"clips/{record.clip_id}/audio-{name}.safetensors"}
+    states = load_file(tmp_path / "d" / record.audio_states[name])["states"]
+    assert states.shape == (record.num_frames, 3, 16)
+
+
+def test_folder_without_a_checkpoint_is_refused_in_one_line(cli: Cli, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, message in ((tmp_path / "empty", "There is no"), (tmp_path / "absent", "There is no")):
+        done = cli("prep", raw, "-o", tmp_path / "d", "--audio-encoder", folder)
+        assert (done.code, done.err.strip().count("\n")) == (4, 0)
+        assert message in done.err
+        assert "wav2vec2 or whisper" in done.err

@@ -17,7 +17,7 @@ from portraitanim.data.latents import autoencoder_fingerprint, encode_clip
 from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO, sha256_of
 from portraitanim.data.preparation.motion_measures import yaws_degrees
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, read_json, write_json
-from portraitanim.errors import ShapeError
+from portraitanim.errors import InputError, ShapeError
 from portraitanim.media.audio import load_audio
 from portraitanim.media.files import whole_file
 from portraitanim.media.video import iter_video
@@ -158,8 +158,14 @@ def _write_audio_states(path: Path, encoder: AudioEncoder, audio: Path, fps: flo
     samples = torch.from_numpy(load_audio(audio).samples[0])
     features = encoder.encode(samples, fps)
     states = features.states[: features.num_valid_steps].to("cpu", torch.float16).contiguous()
+    if not bool(states.isfinite().all()):
+        raise InputError(
+            f"States of {features.encoder} are beyond the range of half precision, in which they are stored. "
+            "Leave --audio-encoder out: train encodes in place."
+        )
     with whole_file(path) as partial:
-        save_file({"states": states}, partial, metadata={"rate_hz": f"{features.rate_hz:g}"})
+        metadata = {"rate_hz": f"{features.rate_hz:g}", "encoder": features.encoder}
+        save_file({"states": states}, partial, metadata=metadata)
 
 
 def _write_identity(path: Path, encoder: IdentityEncoder, video: Path) -> None:

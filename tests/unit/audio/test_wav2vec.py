@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Wav2Vec2Config
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from portraitanim.audio.wav2vec import Wav2Vec2AudioEncoder, normalise_loudness
 from portraitanim.audio.wav2vec_passes import convolve_in_pieces, plan_passes
@@ -77,9 +77,34 @@ def test_sound_shorter_than_one_convolution_is_refused(encoder: Wav2Vec2AudioEnc
     assert len(encoder.encode(noise(400), 25.0).states) == 1
 
 
-def test_layout_with_norms_before_the_blocks_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="wav2vec2-base-960h"):
-        Wav2Vec2AudioEncoder(tiny_config(do_stable_layer_norm=True))
+@pytest.mark.parametrize("norms_first", [False, True])
+def test_states_are_those_of_transformers_in_both_layouts(norms_first: bool) -> None:
+    torch.manual_seed(0)
+    norms = {"do_stable_layer_norm": norms_first, "feat_extract_norm": "layer" if norms_first else "group"}
+    encoder = Wav2Vec2AudioEncoder(tiny_config(**norms, conv_bias=norms_first))
+    reference = Wav2Vec2Model(encoder.config).eval()
+    reference.load_state_dict(encoder.state_dict())
+    # At the rate of the convolutions (49 steps of 16000 samples) nothing is interpolated.
+    states = encoder.encode(noise(16000), 49.0).states
+    with torch.no_grad():
+        output = reference(normalise_loudness(noise(16000))[None], output_hidden_states=True)
+    # Whether the norm behind the blocks is in the last of hidden_states depends on transformers' release.
+    expected = [*output.hidden_states[1:-1], output.last_hidden_state]
+    torch.testing.assert_close(states, torch.stack([layer[0] for layer in expected], dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_large_layout_in_pieces_equals_one_pass_of_the_convolutions() -> None:
+    encoder = Wav2Vec2AudioEncoder(tiny_config(do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True))
+    sound = noise(48000)
+    with torch.no_grad():
+        whole = encoder.feature_extractor(sound[None])
+        pieces = convolve_in_pieces(encoder.feature_extractor.conv_layers, sound, 16000)
+    torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_adapter_behind_the_blocks_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="add_adapter: false"):
+        Wav2Vec2AudioEncoder(tiny_config(add_adapter=True))
 
 
 @given(

@@ -14,11 +14,14 @@ from portraitanim.audio.encoders import load_audio_encoder
 from portraitanim.checkpoints.convert import convert
 from portraitanim.checkpoints.manifest import MANIFEST_NAME, read_manifest, sha256_of
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE, audio_encoder_folder
+from portraitanim.config.audio import AudioConfig
 from portraitanim.errors import CheckpointError, InputError
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from tests import published_folders as published
 from tests.goldens import require, small_weights
 from tests.parity import systems
+
+WHISPER_TINY = AudioConfig(encoder="whisper-tiny", window="whisper")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +66,7 @@ def test_echomimic_comes_back_from_its_folder_bit_for_bit(tmp_path: Path, condit
         assert_same_weights(getattr(pipe, name), network)
     assert_same_weights(pipe.vae, small.vae)
     assert not result.notes
-    encoder = load_audio_encoder("whisper-tiny", audio_encoder_folder(tmp_path / "out", "whisper-tiny"))
+    encoder = load_audio_encoder("whisper-tiny", audio_encoder_folder(tmp_path / "out", WHISPER_TINY))
     assert torch.equal(
         encoder.layers[1].self_attn.q_proj.weight, published.whisper_weights()["blocks.1.attn.query.weight"]
     )

@@ -12,6 +12,7 @@ from portraitanim.checkpoints.folder_swap import written_whole
 from portraitanim.checkpoints.layouts import LAYOUTS
 from portraitanim.checkpoints.manifest import MANIFEST_NAME, write_manifest
 from portraitanim.checkpoints.registry import REGISTRY, find_entry
+from portraitanim.config.audio import AudioConfig
 from portraitanim.config.presets import load_preset
 from portraitanim.errors import DamagedWeightsError, InputError, MissingWeightsError, PortraitAnimError
 
@@ -71,9 +72,9 @@ def test_missing_weights_come_with_the_command_that_installs_them(weights: Path)
 
 def test_own_audio_encoder_of_a_folder_goes_before_the_installed_one(weights: Path) -> None:
     with pytest.raises(MissingWeightsError):
-        store.audio_encoder_folder(weights, "wav2vec2-base-960h")
+        store.audio_encoder_folder(weights, AudioConfig())
     (weights / "audio_encoder").mkdir()
-    assert store.audio_encoder_folder(weights, "wav2vec2-base-960h") == weights / "audio_encoder"
+    assert store.audio_encoder_folder(weights, AudioConfig()) == weights / "audio_encoder"
 
 
 def test_intact_weights_verify(weights: Path) -> None:

@@ -13,10 +13,10 @@ from portraitanim.checkpoints.convert import convert
 from portraitanim.checkpoints.key_table import KeyTable, translate
 from portraitanim.checkpoints.keys import HALLO_KEYS, check_position_table
 from portraitanim.checkpoints.recognition import recognize
-from portraitanim.checkpoints.tensor_files import read_tensors, write_safetensors
 from portraitanim.config.presets import load_preset
 from portraitanim.errors import CheckpointError
 from portraitanim.models.motion_module import sinusoidal_positions
+from portraitanim.tensor_files import read_tensors, write_safetensors
 from tests import published_folders as published
 from tests.goldens import load_json
 

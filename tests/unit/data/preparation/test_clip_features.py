@@ -89,7 +89,7 @@ def test_states_are_those_of_the_encoder_at_the_video_rate(tmp_path: Path) -> No
     path = tmp_path / "clips" / "a-0000" / "audio-log-mel.safetensors"
     with safe_open(path, "pt") as file:
         states, metadata = file.get_tensor("states"), file.metadata()
-    assert metadata == {"rate_hz": "25"}
+    assert metadata == {"rate_hz": "25", "encoder": "log-mel"}
     assert states.shape == (50, 4, 80)
     assert centred_windows(states.float(), 5).shape == (50, 5, 4, 80)
     from portraitanim.media.audio import load_audio
