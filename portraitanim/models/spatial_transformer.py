@@ -42,7 +42,7 @@ class SpatialTransformer(Transformer2DModel):
         halve_gate(block.ff)
         return transformer
 
-    def forward(self, hidden_states: Tensor, context: SpatialContext) -> Tensor:  # type: ignore[override]
+    def forward(self, hidden_states: Tensor, context: SpatialContext) -> Tensor:
         """Let every position see its frame, the reference, and tokens.
 
         Args:

@@ -16,7 +16,7 @@ class TimedResnet(ResnetBlock2D):
     not to every pixel behind it, and nothing is divided by one.
     """
 
-    def forward(self, input_tensor: Tensor, temb: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input_tensor: Tensor, temb: Tensor) -> Tensor:
         """Change maps.
 
         Args:
