@@ -62,6 +62,8 @@ class RegionalAudioAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.bias_outside_masks = bias_outside_masks
+        # Off while somebody listens to what the regions add one by one (`debug_views.recorded_region_maps`).
+        self.may_fold = True
         head_dim = inner_channels // num_attention_heads
         self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, inner_channels, 1)
@@ -86,7 +88,8 @@ class RegionalAudioAttention(nn.Module):
             the arithmetic of each step. In training never, where every weight needs its gradient.
         """
         pairs = [project_keys_values(self._attention(region), audio_tokens) for region in REGION_NAMES]
-        if torch.is_grad_enabled() or self.attn1.heads * audio_tokens.shape[1] > _MAX_FOLDED_TOKENS:
+        few = self.attn1.heads * audio_tokens.shape[1] <= _MAX_FOLDED_TOKENS
+        if torch.is_grad_enabled() or not (self.may_fold and few):
             return pairs
         key, value = (torch.stack(parts, dim=2).float() for parts in zip(*pairs, strict=True))
         key, value = self._fold(*(x.unflatten(-1, (self.attn1.heads, -1)) for x in (key, value)))

@@ -86,14 +86,17 @@ class RegionMaps:
 def recorded_region_maps(unet: nn.Module) -> Iterator[RegionMaps]:
     """Record what the regional audio attention of a network adds while the block runs."""
     maps, handles = RegionMaps(), []
-    for module in unet.modules():
-        if isinstance(module, RegionalAudioAttention):
-            for region in REGION_NAMES:
-                projection = module.get_submodule(f"attn_{region}.to_out.0")
-                handles.append(projection.register_forward_hook(_recorder(maps, region, module)))
+    modules = [module for module in unet.modules() if isinstance(module, RegionalAudioAttention)]
+    for module in modules:
+        module.may_fold = False
+        for region in REGION_NAMES:
+            projection = module.get_submodule(f"attn_{region}.to_out.0")
+            handles.append(projection.register_forward_hook(_recorder(maps, region, module)))
     try:
         yield maps
     finally:
+        for module in modules:
+            module.may_fold = True
         for handle in handles:
             handle.remove()
 

@@ -43,7 +43,8 @@ class FlashingPipeline:
         for start in range(0, conditioning.num_frames, 16):
             frames = range(start, min(start + 16, conditioning.num_frames))
             # The middle of the window is the frame's own sound; -1 is silence.
-            own = conditioning.window(frames).audio_windows[0, :, 2].mean((1, 2))
+            windows = conditioning.window(frames).audio_windows[0]
+            own = windows[:, windows.shape[1] // 2].mean((1, 2))
             yield (own > -0.5).float()[None, :, None, None, None].expand(1, -1, 3, 64, 64)
 
 
