@@ -152,7 +152,8 @@ def motion_tensors(
     if not any(key.startswith("mid_block.") for key in published):
         optional = {key: "AnimateDiff 3 has none" for key in ours if re.search(_MID_MOTION, key)}
     table = LAYOUTS["hallo"].tables["denoising_unet"](preset)  # Hallo's names of motion modules are AnimateDiff's
-    table = replace(table, what="AnimateDiff's motion modules", optional=optional)
+    next_step = "Use AnimateDiff's mm_sd_v15_v2.ckpt or v3_sd15_mm.ckpt."
+    table = replace(table, what="AnimateDiff's motion modules", optional=optional, next_step=next_step)
     return translate(published, table, ours, source)
 
 

@@ -114,13 +114,14 @@ def base_unet_keys(component: str, preset: Preset) -> KeyTable:
         preset: of the system that begins with it.
     """
     what = "Stable Diffusion 1.5's UNet"
+    next_step = f"{preset.name} begins with Stable Diffusion 1.5, or what was fine-tuned from it, whole."
     if component == "denoising_unet":
-        return KeyTable(what=what)
+        return KeyTable(what=what, next_step=next_step)
     table = _reference_unet(what, preset)
     unused = [*table.unused, (r"^conv_(norm_)?out\.", _IDLE_REFERENCE)]
     if preset.network.reference_unet.cross_attention_dim is None:
         unused.append((r"\.transformer_blocks\.0\.(norm2|attn2)\.", "the reference blocks have no second attention"))
-    return replace(table, what=what, unused=tuple(unused))
+    return replace(table, what=what, unused=tuple(unused), next_step=next_step)
 
 
 def check_position_table(table: Tensor, num_positions: int) -> str | None:

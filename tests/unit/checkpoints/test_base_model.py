@@ -174,7 +174,7 @@ def test_unet_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path: Path, c
         state["conv_in.bias"] = torch.zeros(5)
     (source / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save(state, source / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=re.escape(words)):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(words)}.*hallo begins with Stable Diffusion 1\.5"):
         convert("hallo", source, tmp_path / "out", preset=preset, from_base=True)
     assert not (tmp_path / "out").exists()
 
@@ -191,7 +191,9 @@ def test_motion_file_that_does_not_fit_is_an_error(tmp_path: Path, change: str, 
         del motion[key]
     else:
         motion[key] = motion[key] + 1
-    with pytest.raises(CheckpointError, match=f"mm.ckpt is not AnimateDiff's motion modules.*{words}"):
+    with pytest.raises(
+        CheckpointError, match=f"mm.ckpt is not AnimateDiff's motion modules.*{words}.*Use AnimateDiff's mm_sd"
+    ):
         start(tmp_path, "hallo", motion)
 
 
