@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from portraitanim.checkpoints.audio_parts import read_audio_encoder
+from portraitanim.checkpoints.base_model import BASE_LICENCE, base_networks, require_startable
 from portraitanim.checkpoints.component import Component, shapes_of
 from portraitanim.checkpoints.evaluators import EVALUATORS, read_evaluator
 from portraitanim.checkpoints.folder_swap import written_whole
@@ -79,6 +80,8 @@ def convert(
     overwrite: bool = False,
     progress: ProgressReporter | None = None,
     origin: str = "",
+    from_base: bool = False,
+    motion_module: Path | None = None,
 ) -> ConversionResult:
     """Read a published folder strictly and write ours: whole, or not at all.
 
@@ -95,6 +98,9 @@ def convert(
         overwrite: whether an existing target may be replaced.
         progress: told the bytes that are written.
         origin: where the source came from, for the manifest.
+        from_base: ``source`` is Stable Diffusion 1.5 as diffusers lays it out, and the result a start for training:
+            see `base_networks`.
+        motion_module: AnimateDiff's file, with ``from_base``.
 
     Raises:
         CheckpointError: a file is missing or damaged, or its keys or shapes are not those of the networks.
@@ -105,13 +111,23 @@ def convert(
         raise InputError(f"Unknown system {system!r}. Use one of {', '.join(convertible_names())}.")
     if dtype not in DTYPES:
         raise InputError(f"Unknown dtype {dtype!r}. Use one of {', '.join(DTYPES)}.")
+    if from_base:
+        require_startable(system)
+    elif motion_module is not None:
+        raise InputError(f"A motion module file ({motion_module}) has no effect without --from-base.")
     folder = PublishedFolder(source)
     notes: list[str] = []
     if system in LAYOUTS:
         layout = LAYOUTS[system]
         resolved = preset if isinstance(preset, Preset) else load_preset(preset or layout.preset)
         pipeline = build_pipeline(resolved, "meta")
-        components = _system_components(system, layout, resolved, pipeline, folder, notes)
+        networks = {name: module for name, module in pipeline.components.items() if name in layout.parts}
+        if from_base:
+            components = list(_base_networks(resolved, networks, folder, motion_module, notes))
+        else:
+            folder.require_files(system, layout)
+            components = list(_networks(layout, resolved, networks, folder))
+        components += _shared_components(layout, pipeline, folder, notes)
     else:
         pipeline = None
         components = [_single_component(system, preset, folder)]
@@ -128,7 +144,8 @@ def convert(
         with reporter.task("Recording checksums"):
             sources = dict.fromkeys(path for component in components for path in component.sources)
             records = [record_file(path, folder.path) for path in sources]
-            manifest = write_manifest(partial, system, REGISTRY[system].licence, records, origin)
+            licence = BASE_LICENCE if from_base else REGISTRY[system].licence
+            manifest = write_manifest(partial, system, licence, records, origin)
     return ConversionResult(
         system=system,
         folder=str(target),
@@ -138,24 +155,17 @@ def convert(
     )
 
 
-def _system_components(
-    system: str,
-    layout: Layout,
-    preset: Preset,
-    pipeline: PortraitAnimationPipeline,
-    folder: PublishedFolder,
-    notes: list[str],
+def _shared_components(
+    layout: Layout, pipeline: PortraitAnimationPipeline, folder: PublishedFolder, notes: list[str]
 ) -> list[Component]:
-    folder.require_files(system, layout)
+    """Autoencoder and audio encoder, which the folder may have or which may be installed."""
     autoencoder = _autoencoder_file(folder) or _installed_autoencoder()
     if autoencoder is None:
         raise CheckpointError(
             f"{folder.path} has no autoencoder ({AUTOENCODER_FOLDERS[0]}/{AUTOENCODER_FILES[0]}), and none is "
             f"installed. Add it, or run: portraitanim weights pull {_AUTOENCODER}"
         )
-    networks = {name: module for name, module in pipeline.components.items() if name in layout.parts}
-    components = list(_networks(layout, preset, networks, folder))
-    components.append(_autoencoder("vae", autoencoder, pipeline.vae))
+    components = [_autoencoder("vae", autoencoder, pipeline.vae)]
     audio = read_audio_encoder(layout.audio_encoder, folder.path / layout.audio_folder, AUDIO_ENCODER_FOLDER)
     if audio is not None:
         components.append(audio)
@@ -179,6 +189,25 @@ def _networks(
             tensors=translate(tensors, layout.tables[name](preset), shapes_of(module), _label(files, part)),
             save_config=module.save_config,
             sources=files,
+        )
+
+
+def _base_networks(
+    preset: Preset,
+    networks: Mapping[str, Any],
+    folder: PublishedFolder,
+    motion_module: Path | None,
+    notes: list[str],
+) -> Iterator[Component]:
+    base = base_networks(preset, networks, folder, motion_module)
+    notes.append(base.note)
+    for name, module in networks.items():
+        yield Component(
+            name=name,
+            filename=_DIFFUSERS_FILE,
+            tensors=base.tensors[name],
+            save_config=module.save_config,
+            sources=base.sources[name],
         )
 
 

@@ -29,6 +29,7 @@ class KeyTable:
             tensor, or ``None``; afterwards the tensor is dropped.
         matrices: pattern of keys (ours) whose published weight may be a 1×1 convolution; it becomes a matrix.
         optional: our keys that a file may lack, with the reason.
+        next_step: what to do about a file that does not fit; empty: what the file looks like instead is named.
     """
 
     what: str
@@ -37,6 +38,7 @@ class KeyTable:
     verified: tuple[tuple[str, Callable[[Tensor], str | None]], ...] = ()
     matrices: str | None = None
     optional: Mapping[str, str] = field(default_factory=dict)
+    next_step: str = ""
 
     def reason_unused(self, key: str) -> str | None:
         """Why a published key is not used, or ``None``."""
@@ -117,11 +119,15 @@ def _message(problems: Mapping[str, list[str]], published: Mapping[str, Tensor],
         if items:
             shown = ", ".join(items[:_MAX_SHOWN]) + (", …" if len(items) > _MAX_SHOWN else "")
             parts.append(f"{len(items)} {kind}: {shown}")
+    hint = f" {table.next_step}" if table.next_step else _looks_like(published)
     total = sum(map(len, problems.values()))
     what = f"{source} is not {table.what}" if source else f"These are not the weights of {table.what}"
-    known = recognize({key: tuple(tensor.shape) for key, tensor in published.items()})
-    hint = f" This looks like {known}." if known else " Check that the file is complete and of the right system."
     return f"{what}: {total} of its tensors {'disagrees' if total == 1 else 'disagree'} ({'; '.join(parts)}).{hint}"
+
+
+def _looks_like(published: Mapping[str, Tensor]) -> str:
+    known = recognize({key: tuple(tensor.shape) for key, tensor in published.items()})
+    return f" This looks like {known}." if known else " Check that the file is complete and of the right system."
 
 
 def shape_text(shape: Sequence[int]) -> str:

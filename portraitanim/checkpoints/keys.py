@@ -7,6 +7,7 @@ other sizes. Sources: reference/hallo.md sections 0 and 1, reference/echomimic.m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from portraitanim.checkpoints.key_table import KeyTable, Rule, shape_text, trans
 from portraitanim.config.schema import Preset
 from portraitanim.models.motion_module import sinusoidal_positions
 
-__all__ = ["AUTOENCODER_KEYS", "ECHOMIMIC_KEYS", "HALLO_KEYS", "KeyTable", "TableOf", "translate"]
+__all__ = ["AUTOENCODER_KEYS", "ECHOMIMIC_KEYS", "HALLO_KEYS", "KeyTable", "TableOf", "base_unet_keys", "translate"]
 
 TableOf = Callable[[Preset], KeyTable]
 
@@ -103,6 +104,24 @@ ECHOMIMIC_KEYS: Mapping[str, TableOf] = {
     "condition_encoder": partial(_same_names, "EchoMimic's face locator"),
 }
 """Tables of the four variants, which share all names, by our component."""
+
+
+def base_unet_keys(component: str, preset: Preset) -> KeyTable:
+    """Table of Stable Diffusion 1.5's UNet, whose names are ours, for one of our two UNets.
+
+    Args:
+        component: ``reference_unet`` or ``denoising_unet``.
+        preset: of the system that begins with it.
+    """
+    what = "Stable Diffusion 1.5's UNet"
+    next_step = f"{preset.name} begins with Stable Diffusion 1.5, or what was fine-tuned from it, whole."
+    if component == "denoising_unet":
+        return KeyTable(what=what, next_step=next_step)
+    table = _reference_unet(what, preset)
+    unused = [*table.unused, (r"^conv_(norm_)?out\.", _IDLE_REFERENCE)]
+    if preset.network.reference_unet.cross_attention_dim is None:
+        unused.append((r"\.transformer_blocks\.0\.(norm2|attn2)\.", "the reference blocks have no second attention"))
+    return replace(table, what=what, unused=tuple(unused), next_step=next_step)
 
 
 def check_position_table(table: Tensor, num_positions: int) -> str | None:

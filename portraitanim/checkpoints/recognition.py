@@ -68,7 +68,7 @@ _KNOWN = (
     _Fingerprint(name="a part of Hallo's denoising UNet", needs=(_UNET, r"\.audio_modules\.")),
     _Fingerprint(
         name="a motion module file alone (EchoMimic's motion_module.pth, or AnimateDiff's); it belongs beside "
-        "denoising_unet.pth in --system echomimic",
+        "denoising_unet.pth in --system echomimic, or to --motion-module",
         needs=(r"\.motion_modules\.",),
         lacks=(_UNET,),
     ),
@@ -87,7 +87,7 @@ _KNOWN = (
         lacks=(r"attn2\.", r"^conv_out\."),
     ),
     _Fingerprint(
-        name="a UNet of Stable Diffusion 1.5, which holds no portrait animation",
+        name="a UNet of Stable Diffusion 1.5, which holds no portrait animation; --from-base begins training with it",
         needs=(_UNET, _CROSS, r"^conv_out\."),
         sizes=((_CROSS, 1, 768),),
     ),

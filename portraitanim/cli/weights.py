@@ -9,6 +9,7 @@ import typer
 
 from portraitanim.checkpoints import registry, store
 from portraitanim.cli.console import console
+from portraitanim.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="List, download, convert and verify weights.")
 
@@ -82,12 +83,25 @@ def convert(
         str | None,
         typer.Option("--config", help="YAML preset with other sizes of the networks.", show_default=False),
     ] = None,
+    from_base: Annotated[
+        bool,
+        typer.Option("--from-base", help="SOURCE is Stable Diffusion 1.5 (diffusers): make a start for training."),
+    ] = False,
+    motion_module: Annotated[
+        Path | None,
+        typer.Option(
+            "--motion-module", help="AnimateDiff's file for --from-base: mm_sd_v15_v2.ckpt.", show_default=False
+        ),
+    ] = None,
     dtype: _Dtype = "keep",
     overwrite: _Overwrite = False,
     as_json: _Json = False,
 ) -> None:
     """Turn a published folder into one that `from_pretrained` reads. Every key and shape is checked first."""
     registry.find_entry(system)
+    if from_base and target is None:
+        # Installed under the system's name, animate would take them for trained weights.
+        raise InputError("--from-base makes untrained weights, which are not installed. Name the folder to make.")
     from portraitanim.checkpoints.convert import convert as convert_folder
 
     result = convert_folder(
@@ -98,6 +112,8 @@ def convert(
         dtype=dtype,
         overwrite=overwrite,
         progress=console.progress(),
+        from_base=from_base,
+        motion_module=motion_module,
     )
     for line in result.notes:
         console.note(line)

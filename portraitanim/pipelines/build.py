@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-def build_networks(preset: Preset, device: torch.device | str | None = None) -> dict[str, Any]:
+def build_networks(
+    preset: Preset, device: torch.device | str | None = None, *, only: Collection[str] | None = None
+) -> dict[str, Any]:
     """The trained networks of a preset with fresh weights, by component name.
 
     Args:
         preset: what to build.
         device: where; ``"meta"`` gives shapes without memory.
+        only: names of the components to build; ``None`` for all.
     """
     sections: dict[str, tuple[type, Any]] = {
         "reference_unet": (ReferenceUNet, preset.network.reference_unet),
@@ -37,7 +40,11 @@ def build_networks(preset: Preset, device: torch.device | str | None = None) -> 
         "audio_projection": (AudioProjection, preset.network.audio_projection),
     }
     with torch.device(device) if device is not None else nullcontext():
-        return {name: cls(**asdict(config)).eval() for name, (cls, config) in sections.items() if config is not None}
+        return {
+            name: cls(**asdict(config)).eval()
+            for name, (cls, config) in sections.items()
+            if config is not None and (only is None or name in only)
+        }
 
 
 def build_network(preset: Preset, device: torch.device | str | None = None) -> PortraitNetwork:

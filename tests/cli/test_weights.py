@@ -21,7 +21,9 @@ import torch
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE
 from portraitanim.cli.app import EXIT_CODES, run
+from tests import base_folders
 from tests import published_folders as published
+from tests.small_networks import small_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 LANDMARKER = REGISTRY["face-landmarker"]
@@ -379,3 +381,29 @@ def test_pull_shows_the_licence_and_what_the_hub_does_not_have(
     assert outcome.code == 1
     assert "non-commercial research only" in outcome.err
     assert "moved or removed" in outcome.err
+
+
+def test_start_for_training_is_made_from_base_weights(cli: Cli, store: Path, tmp_path: Path) -> None:
+    preset = small_preset("hallo")
+    source = base_folders.write_base(tmp_path / "sd15", preset)
+    config = published.write_preset(tmp_path / "small.yaml", preset)
+    motion = tmp_path / "mm.ckpt"
+    torch.save(base_folders.motion_module(preset), motion)
+    options = ["--system", "hallo", "--from-base", "--motion-module", motion, "--config", config]
+    made = cli("weights", "convert", source, tmp_path / "start", *options)
+    assert made.code == 0, made.err
+    assert "Begins fresh (seed 0): audio modules, condition encoder, identity projection" in made.err
+    assert (tmp_path / "start" / "model_index.json").is_file()
+
+
+def test_start_for_training_is_not_installed(cli: Cli, store: Path, tmp_path: Path) -> None:
+    outcome = cli("weights", "convert", tmp_path, "--system", "hallo", "--from-base")
+    assert outcome.code == 2
+    assert "Name the folder to make" in outcome.err
+
+
+def test_folder_without_a_unet_ends_with_2_and_says_what_is_expected(cli: Cli, store: Path, tmp_path: Path) -> None:
+    outcome = cli("weights", "convert", tmp_path, tmp_path / "start", "--system", "hallo", "--from-base")
+    assert outcome.code == 2
+    assert "there is no unet/diffusion_pytorch_model.safetensors" in outcome.err
+    assert is_one_line(outcome.err)
