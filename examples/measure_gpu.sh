@@ -28,12 +28,14 @@ if [ "$mode" = --dry ]; then
         --set sampling.num_motion_frames=0)
     table7=(--table7 "${small[@]}")
     tiny=(--preset tiny --size 64 --frames 10 --repeats 1 --device cpu)
+    memory=(--preset tiny --size 64 --device cpu)
     variants=(--variant plain+channels-last+fused)
 elif [ -z "$mode" ]; then
     hallo=(--preset hallo --size 512 --frames 32 --device cuda)
     acc=(--preset echomimic-acc --size 512 --frames 96 --device cuda)
     table7=(--table7 --device cuda --chart "$results/table7.png")
     tiny=(--preset tiny --frames 96 --device cuda)
+    memory=(--preset hallo --preset echomimic --size 256 --size 512 --device cuda)
     variants=(--variant plain --variant plain+work-ahead --variant plain+decode-batch=4 --variant plain+decode-batch=8
         --variant plain+channels-last --variant plain+fused
         # With compile, steps are replayed as CUDA graphs.
@@ -51,6 +53,8 @@ measure hallo-variants "${hallo[@]}" "${variants[@]}"
 measure hallo-dtypes "${hallo[@]}" --dtype fp32 --dtype bf16
 measure table7 "${table7[@]}"
 measure tiny "${tiny[@]}" "${variants[@]}"
+# The predictions that --max-vram stands on, which should hold within 10 %.
+measure memory --memory "${memory[@]}"
 # How much the speeds differ, on trained weights.
 measure tiny-quality "${tiny[@]}" --speed exact --speed balanced --speed fast --quality
 
