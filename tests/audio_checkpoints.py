@@ -9,18 +9,22 @@ import torch
 from safetensors.torch import load_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperConfig, WhisperForConditionalGeneration
 
+TINY_WAV2VEC: dict[str, Any] = {
+    "hidden_size": 16,
+    "conv_dim": [8] * 7,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
 
 def xlsr(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """A speech recogniser of another language in the layout of the large models, tiny: 3 layers of 16."""
     torch.manual_seed(seed)
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "conv_dim": [8] * 7,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
+    sizes = {
+        **TINY_WAV2VEC,
         "do_stable_layer_norm": True,
         "feat_extract_norm": "layer",
         "conv_bias": True,

@@ -11,19 +11,11 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from portraitanim.audio.wav2vec import Wav2Vec2AudioEncoder, normalise_loudness
 from portraitanim.audio.wav2vec_passes import convolve_in_pieces, plan_passes
 from portraitanim.errors import CheckpointError, InputError
+from tests.audio_checkpoints import TINY_WAV2VEC
 
 
 def tiny_config(**changes: object) -> Wav2Vec2Config:
-    sizes = {
-        "hidden_size": 16,
-        "conv_dim": [8] * 7,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-    }
-    return Wav2Vec2Config(**{**sizes, **changes})
+    return Wav2Vec2Config(**{**TINY_WAV2VEC, **changes})
 
 
 @pytest.fixture(scope="module")
