@@ -174,15 +174,18 @@ def test_script_for_gpus_gives_commands_that_bench_understands(
     environment = {**os.environ, "PYTHON": str(recorder)}
     subprocess.run(["bash", script, tmp_path / "results", *mode], check=True, env=environment, capture_output=True)
     commands = [text.split() for text in record.read_text().split("--end")[:-1]]
-    assert len(commands) == 7
+    assert len(commands) >= 7
     compared: list[list[Scenario]] = []
+    remembered: list[list[Scenario]] = []
     monkeypatch.setattr(bench, "compare_quality", lambda scenarios, *rest: compared.append(scenarios))
+    monkeypatch.setattr(bench, "_check_memory", lambda scenarios, *rest: remembered.append(scenarios))
     for words in commands:
         assert words[:3] == ["-m", "portraitanim", "bench"]
         code, _, err = cli(*words[3:])
         assert code == 0, err
     assert {"", "window-batch=4"} < {scenario.variant for scenario in measured}
     assert [scenario.speed for scenario in compared[0]] == ["exact", "balanced", "fast"]
+    assert remembered[0]
 
 
 def test_quality_of_the_speeds_is_shown(cli: Cli, tmp_path: Path) -> None:

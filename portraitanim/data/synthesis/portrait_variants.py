@@ -25,6 +25,7 @@ class VariantOdds:
         flip: of mirror images.
         new_background: of people before another background; half of the others see theirs blurred.
         max_tilt_degrees: largest tilt of the whole picture.
+        faded: of pictures with little contrast, as of old paintings, whose lips hardly differ from the skin.
         face_shares: range of the face's longer side in sides of the picture.
     """
 
@@ -32,6 +33,7 @@ class VariantOdds:
     flip: float = 0.5
     new_background: float = 0.5
     max_tilt_degrees: float = 4.0
+    faded: float = 0.15
     face_shares: tuple[float, float] = (0.52, 0.62)
 
 
@@ -60,7 +62,7 @@ def portrait_variants(
         portrait = _mirrored(portrait)
     portrait = _reframed(portrait, rng, size_px, odds)
     portrait = _other_background(portrait, rng, bank, odds)
-    return _other_colours(portrait, rng)
+    return _other_colours(portrait, rng, odds)
 
 
 def _person(bank: Sequence[BankPortrait], rng: np.random.Generator, odds: VariantOdds) -> BankPortrait:
@@ -155,11 +157,12 @@ def _muted(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return colour.mean() + rng.uniform(0, 1) ** 1.5 * (colour - colour.mean())
 
 
-def _other_colours(portrait: BankPortrait, rng: np.random.Generator) -> BankPortrait:
+def _other_colours(portrait: BankPortrait, rng: np.random.Generator, odds: VariantOdds) -> BankPortrait:
     """Another light: exposure, contrast, gamma, saturation, warmth, sometimes grey."""
     pixels = portrait.image.transpose(1, 2, 0).astype(np.float32) / 255
     pixels = np.clip(pixels, 0, 1) ** rng.uniform(0.75, 1.3)
-    pixels = (pixels - 0.5) * rng.uniform(0.85, 1.15) + 0.5 + rng.uniform(-0.08, 0.08)
+    contrast = rng.uniform(0.45, 0.85) if rng.random() < odds.faded else rng.uniform(0.85, 1.15)
+    pixels = (pixels - 0.5) * contrast + 0.5 + rng.uniform(-0.08, 0.08)
     grey = pixels.mean(-1, keepdims=True)
     saturation = 0.0 if rng.random() < 0.03 else rng.uniform(0.7, 1.25)
     pixels = grey + saturation * (pixels - grey)
