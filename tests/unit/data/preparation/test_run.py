@@ -350,6 +350,39 @@ def test_replaced_video_is_done_anew(short_videos: Path, tmp_path: Path) -> None
     assert not hashes & {record.source["sha256"] for record in read_manifest(tmp_path / "out")}
 
 
+def test_unreadable_video_is_tried_again_when_it_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = save(tmp_path / "raw" / "video.mp4", np.full((25, 3, 64, 64), 90, np.uint8), None)
+    whole, output = video.read_bytes(), tmp_path / "out"
+    video.write_bytes(b"\0" * len(whole))
+    os.utime(video, ns=(0, 1_000_000_000))
+
+    def reasons() -> set[str]:
+        prepare(clips_of(video.parent), output, SHORT)
+        return {reject.reason for reject in read_rejects(output)}
+
+    assert reasons() == {"unreadable"}
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "frames_of", None)
+        assert reasons() == {"unreadable"}
+        assert "NoneType" not in read_rejects(output)[0].message  # it was not tried again
+    video.write_bytes(whole)
+    os.utime(video, ns=(0, 2_000_000_000))
+    assert reasons() == {"speech_fraction"}
+
+
+def test_scans_of_versions_that_knew_no_time_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = save(tmp_path / "raw" / "video.mp4", np.full((25, 3, 64, 64), 90, np.uint8), None)
+    prepare(clips_of(video.parent), tmp_path / "out", SHORT)
+    scan = tmp_path / "out" / "prep" / "scans" / "video.json"
+    values = json.loads(scan.read_text())
+    del values["modified_ns"]
+    scan.write_text(json.dumps(values))
+    prepare(clips_of(video.parent), tmp_path / "out", SHORT)
+    assert json.loads(scan.read_text()) == values
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------
 
 
