@@ -275,6 +275,22 @@ def test_shards_merge_to_what_one_machine_writes(short_videos: Path, unbroken: P
     assert lists_of(tmp_path) == lists_of(unbroken)
 
 
+def test_the_only_video_gives_its_last_clip_to_tests_in_shards_as_well(short_videos: Path, tmp_path: Path) -> None:
+    sources = [clip for clip in clips_of(short_videos) if clip.name == "one"]
+    summary = prepare(sources, tmp_path / "whole", SHORT)
+    assert summary is not None
+    assert (summary.num_test_clips, summary.held_out_are) == (1, "the last clips in time, since all are of one video")
+    records = sorted(read_manifest(tmp_path / "whole"), key=lambda record: record.source["start_seconds"])
+    assert [record.split for record in records] == ["train", "test"]
+    # A video is one machine's; the others' shares are empty.
+    for index in (1, 2):
+        prepare(sources, tmp_path / "shards", SHORT, shard=Shard(index=index, count=2))
+    merge_shards(tmp_path / "shards")
+    assert lists_of(tmp_path / "shards") == lists_of(tmp_path / "whole")
+    page = write_report(tmp_path / "whole", SHORT, summary, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert summary.held_out_are in page
+
+
 def test_every_source_belongs_to_exactly_one_shard() -> None:
     names = [f"video-{number}" for number in range(200)]
     owners = [[shard for shard in range(1, 6) if Shard(index=shard, count=5).has(name)] for name in names]
