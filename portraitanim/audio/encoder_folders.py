@@ -82,6 +82,7 @@ def read_encoder_config(family: str, path: Path) -> Any:
         DamagedWeightsError: the file cannot be read.
         ConfigError: it is of another kind of model.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import Wav2Vec2Config, WhisperConfig
 
     values = _read_json(path)
@@ -93,8 +94,8 @@ def read_encoder_config(family: str, path: Path) -> Any:
         )
     try:
         return WhisperConfig(**values) if family == "whisper" else Wav2Vec2Config(**values)
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
         raise DamagedWeightsError(f"{path} is no config of {family} ({reason}). Download it again.") from None
 
 
@@ -231,7 +232,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedWeightsError(f"{path} is not readable JSON ({error}). Install the weights again.") from None
+        raise DamagedWeightsError(f"{path} is not readable JSON ({error}). Download it again.") from None
     if not isinstance(values, dict):
-        raise DamagedWeightsError(f"{path} holds no mapping. Install the weights again.")
+        raise DamagedWeightsError(f"{path} holds no mapping. Download it again.")
     return values

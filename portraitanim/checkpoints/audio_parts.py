@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor
 
 from portraitanim.audio import wav2vec, whisper
+from portraitanim.audio.encoder_folders import CONFIG_FILE, WEIGHTS_FILE, read_encoder_config
 from portraitanim.checkpoints.component import Component, shapes_of
 from portraitanim.checkpoints.key_table import KeyTable, translate
 from portraitanim.checkpoints.layouts import WAV2VEC_FILES, WHISPER_FILES
-from portraitanim.errors import CheckpointError
+from portraitanim.errors import CheckpointError, ConfigError, DamagedWeightsError
 from portraitanim.tensor_files import read_checkpoint
 
 WAV2VEC_TABLE = KeyTable(
@@ -59,15 +59,11 @@ def read_audio_encoder(name: str, folder: Path, component: str) -> Component | N
 
 
 def _wav2vec(path: Path, component: str) -> Component:
-    from transformers import Wav2Vec2Config
-
-    config = Wav2Vec2Config(**_read_config(path.with_name("config.json")))
+    config = _config("wav2vec2", path.with_name(CONFIG_FILE))
     return _component(component, path, wav2vec.Wav2Vec2AudioEncoder, config, WAV2VEC_TABLE, read_checkpoint(path)[0])
 
 
 def _whisper(path: Path, component: str) -> Component:
-    from transformers import WhisperConfig
-
     tensors, beside = read_checkpoint(path)
     if "dims" in beside:
         try:
@@ -76,7 +72,7 @@ def _whisper(path: Path, component: str) -> Component:
             raise CheckpointError(f"{path} has no usable dimensions ({error}). Download it again.") from None
         table = OPENAI_WHISPER_TABLE
     else:
-        config = WhisperConfig(**_read_config(path.with_name("config.json")))
+        config = _config("whisper", path.with_name(CONFIG_FILE))
         table = HF_WHISPER_TABLE
     return _component(component, path, whisper.WhisperAudioEncoder, config, table, tensors)
 
@@ -88,21 +84,20 @@ def _component(
         expected = shapes_of(cls(config))
     return Component(
         name=name,
-        filename="model.safetensors",
+        filename=WEIGHTS_FILE,
         tensors=translate(published, table, expected, path.name),
         # Not save_pretrained: it refuses what older configs say of attention maps, which nobody reads here.
-        save_config=lambda folder: config.to_json_file(folder / "config.json"),
+        save_config=lambda folder: config.to_json_file(folder / CONFIG_FILE),
         sources=(path,),
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _config(family: str, path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"There is no {path}, which tells the size of the encoder. Download it as well.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}). Download it again.") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no mapping. Download it again.")
-    return values
+        return read_encoder_config(family, path)
+    except DamagedWeightsError as error:
+        raise CheckpointError(str(error)) from None
+    except ConfigError:
+        raise CheckpointError(f"{path} is not of a {family} model. Download it again.") from None

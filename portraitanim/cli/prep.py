@@ -251,6 +251,7 @@ def _show(summary: DatasetSummary, report: Path | None) -> None:
         f"{summary.num_kept} of {summary.num_candidates} clips kept, {summary.num_test_clips} of them for tests; "
         f"{summary.num_identities} identities, which are {summary.identities_are}"
     )
+    console.result(f"held out for tests: {summary.held_out_are}")
     console.result(f"fingerprint {summary.fingerprint}")
     console.result(f"dataset {summary.root}")
     if report is not None:

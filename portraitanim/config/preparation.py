@@ -83,7 +83,10 @@ class FilterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which identities are held out for tests; the same seed holds out the same ones. A share of 1 holds out all."""
+    """What is held out for tests; the same seed holds out the same. A share of 1 holds out all.
+
+    ``test_share`` is of identities, and of clips where all show one, see `portraitanim.data.preparation.clip_split`.
+    """
 
     test_share: float = 0.1
     seed: int = 0

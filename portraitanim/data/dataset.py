@@ -72,6 +72,11 @@ class ClipDataset:
         self.config, self.seed, self.root = config, seed, Path(config.root)
         needed = config.num_frames + config.num_motion_frames
         found = [record for record in read_manifest(self.root) if record.split == config.split]
+        if not found and config.split == "test":
+            raise InputError(
+                f"{self.root} has no clip of split 'test'. prep holds some out of two clips or more: run it again, "
+                "with more video where it kept one."
+            )
         self.records = [record for record in found if record.num_frames >= needed]
         if not self.records:
             raise InputError(

@@ -47,7 +47,7 @@ class ClipRecord:
 
     Attributes:
         clip_id: name of the clip's folder, unique in the dataset.
-        identity: name of the person; clips of one person stay in one split.
+        identity: name of the person; clips of one person stay in one split, unless all show the same one.
         split: ``train`` or ``test``.
         video: the face crop.
         audio: its sound, or ``None`` for a silent clip.

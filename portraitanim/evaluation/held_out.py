@@ -31,6 +31,7 @@ MIN_SECONDS = 1.0
 
 _LISTED_AS = {"hdtf": "hdtf/", "celebv": "celebv-", "wild": "folder"}
 _MAX_NAMED = 3
+_SAME_PEOPLE = "Training and test clips of this dataset show the same person: the numbers tell nothing of others."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class HeldOut:
     Attributes:
         clips: the true clips.
         clip_list: where they come from.
-        notes: a sentence for what is on disk and is not used.
+        notes: a sentence for what is on disk and is not used, and for what the clips cannot tell.
     """
 
     clips: tuple[HeldOutClip, ...]
@@ -66,7 +67,9 @@ class HeldOut:
 
 
 def prepared_clips(root: Path, max_clips: int | None = None, dataset: str | None = None) -> HeldOut:
-    """Clips of the test split of a prepared dataset, whose people no clip of the training split shows.
+    """Clips of the test split of a prepared dataset.
+
+    No clip of the training split shows their people, unless the dataset is of one person; then a note says so.
 
     Args:
         root: a dataset that `prep` wrote.
@@ -77,6 +80,7 @@ def prepared_clips(root: Path, max_clips: int | None = None, dataset: str | None
         InputError: no dataset, no test clips in it, or none of this list.
     """
     records = sorted(read_manifest(root), key=lambda record: record.clip_id)
+    trained_on = {record.identity for record in records if record.split == "train"}
     if dataset is not None:
         of_list = [r for r in records if str(r.source.get("dataset", "")).startswith(_LISTED_AS[dataset])]
         if not of_list:
@@ -88,7 +92,10 @@ def prepared_clips(root: Path, max_clips: int | None = None, dataset: str | None
         records = of_list
     records = [record for record in records if record.split == "test"]
     if not records:
-        raise InputError(f"{root} has no clips in its test split. Prepare it with a share for testing.")
+        raise InputError(
+            f"{root} has no clips in its test split. Run prep again, with two clips or more and "
+            "split.test_share above 0."
+        )
     records = records[:max_clips]
     settings = _settings(root)
     split = settings.get("prepared_with", {}).get("split", {})
@@ -105,7 +112,8 @@ def prepared_clips(root: Path, max_clips: int | None = None, dataset: str | None
         num_clips=len(records),
         fingerprint=fingerprint(records),
     )
-    return HeldOut(clips=_clips(root, records), clip_list=clip_list)
+    notes = (_SAME_PEOPLE,) if any(record.identity in trained_on for record in records) else ()
+    return HeldOut(clips=_clips(root, records), clip_list=clip_list, notes=notes)
 
 
 def listed_test_clips(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,13 +89,9 @@ def load_autoencoder(folder: Path, device: torch.device) -> Any:
     import torch
     from diffusers import AutoencoderKL
 
-    own = folder / "vae" if (folder / _INDEX).is_file() else folder
-    if not (own / "config.json").is_file():
-        raise MissingWeightsError(f"{folder} holds no autoencoder. Name weights, or a folder that train wrote.")
-    try:
+    own = _component_folder(folder, "vae", "autoencoder", "Name weights, or a folder that train wrote.")
+    with _reading(str(own), "Install it again."):
         autoencoder = AutoencoderKL.from_pretrained(own, torch_dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DamagedWeightsError(f"{own} cannot be read ({str(error).splitlines()[0]}). Install it again.") from None
     return autoencoder.to(device).requires_grad_(False).eval()
 
 
@@ -106,13 +104,10 @@ def load_audio_projection(folder: Path) -> AudioProjection:
     """
     from portraitanim.models.embedders import AudioProjection
 
-    own = folder / "audio_projection" if (folder / _INDEX).is_file() else folder
-    if not (own / "config.json").is_file():
-        raise MissingWeightsError(f"{folder} holds no audio projection. Name a folder that train --stage audio wrote.")
-    try:
+    advice = "Name a folder that train --stage audio wrote."
+    own = _component_folder(folder, "audio_projection", "audio projection", advice)
+    with _reading(str(own), "Train it again."):
         return AudioProjection.from_pretrained(own)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DamagedWeightsError(f"{own} cannot be read ({str(error).splitlines()[0]}). Train it again.") from None
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline:
@@ -126,11 +121,8 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> PortraitAnimationPipeline
     from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
     diffusers_logging.disable_progress_bar()
-    try:
+    with _reading(f"The weights in {folder}", "Install them again."):
         return PortraitAnimationPipeline.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedWeightsError(f"The weights in {folder} cannot be read ({reason}). Install them again.") from error
 
 
 def load_small_decoder(folder: Path, dtype: torch.dtype, device: torch.device) -> AutoencoderTiny:
@@ -141,10 +133,24 @@ def load_small_decoder(folder: Path, dtype: torch.dtype, device: torch.device) -
     """
     from diffusers import AutoencoderTiny
 
+    with _reading(f"The small decoder in {folder}", "Install it again."):
+        decoder = AutoencoderTiny.from_pretrained(folder, torch_dtype=dtype)
+    return decoder.to(device).eval()
+
+
+def _component_folder(folder: Path, name: str, what: str, advice: str) -> Path:
+    """Where a component is: in a folder of its own below a pipeline's, or in the folder that is named itself."""
+    own = folder / name if (folder / _INDEX).is_file() else folder
+    if not (own / "config.json").is_file():
+        raise MissingWeightsError(f"{folder} holds no {what}. {advice}")
+    return own
+
+
+@contextmanager
+def _reading(what: str, advice: str) -> Iterator[None]:
+    """Turn what diffusers raises for a missing or damaged file into an error that says what to do."""
     try:
-        return AutoencoderTiny.from_pretrained(folder, torch_dtype=dtype).to(device).eval()
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedWeightsError(
-            f"The small decoder in {folder} cannot be read ({reason}). Install it again."
-        ) from error
+        raise DamagedWeightsError(f"{what} cannot be read ({reason}). {advice}") from error

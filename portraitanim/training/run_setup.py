@@ -19,6 +19,13 @@ from portraitanim.runtime import resolve_dtype
 from portraitanim.training.sharding import require_supported
 from portraitanim.training.zero_settings import zero_plugin
 
+TRACKER_INSTALLS = {
+    "tensorboard": "pip install tensorboardX",
+    # Later releases need protobuf 5 or above, and mediapipe one below 5.
+    "wandb": "pip install 'wandb<0.28.1'",
+}
+"""What to run where a tracker is not installed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
@@ -100,12 +107,11 @@ def require_trackers(names: tuple[str, ...]) -> list[str]:
     """
     from accelerate.utils import is_tensorboard_available, is_wandb_available
 
-    needs = {"tensorboard": (is_tensorboard_available, "tensorboardX"), "wandb": (is_wandb_available, "wandb")}
+    is_available = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
     for name in names:
-        is_available, package = needs[name]
-        if not is_available():
+        if not is_available[name]():
             raise ConfigError(
-                f"engine.trackers names {name}, which is not installed. Run: pip install {package}, or leave it out: "
-                f"--set engine.trackers=[{','.join(other for other in names if other != name)}]"
+                f"engine.trackers names {name}, which is not installed. Run: {TRACKER_INSTALLS[name]}, or leave it "
+                f"out: --set engine.trackers=[{','.join(other for other in names if other != name)}]"
             )
     return list(names)

@@ -59,6 +59,7 @@ def test_folder_becomes_a_dataset_with_states_and_report(cli: Cli, raw: Path, tm
     done = cli("prep", raw, "-o", tmp_path / "d", *LOOSE, *stored, "--report", page)
     assert (done.code, done.err) == (0, "Scanning videos …\nMeasuring clips …\nEncoding clips …\n")
     assert "1 of 1 clips kept" in done.out
+    assert "held out for tests: nothing, since fewer than two clips were kept. Prepare more video\n" in done.out
     assert f"dataset {tmp_path / 'd'}" in done.out
     assert page.read_text().startswith("<!doctype html>")
     (record,) = read_manifest(tmp_path / "d")

@@ -11,7 +11,7 @@ import yaml
 from portraitanim.checkpoints.bundled import bundled_folder
 from portraitanim.cli.app import run
 from portraitanim.cli.train import _with_folders
-from portraitanim.config.recipes import load_recipe
+from portraitanim.config.recipes import load_recipe, recipe_names
 from portraitanim.config.schema import to_dict
 from tests.unit.training.recipes import small_dataset, small_recipe
 
@@ -69,6 +69,12 @@ def test_fine_tuning_begins_with_the_weights_of_the_recipe_or_not_at_all(
     assert _exit_code(str(recipe), "--stage", "finetune", "-o", str(tmp_path / "run")) == 2
     assert "--set start=WEIGHTS" in capsys.readouterr().err
     assert load_recipe("tiny", "finetune").start == "tiny"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_fine_tuning_validates(name: str) -> None:
+    config = load_recipe(name, "finetune")
+    assert 0 < config.validation.every_steps < config.engine.num_steps
 
 
 def test_names_of_weights_become_their_folders() -> None:

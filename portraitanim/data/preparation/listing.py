@@ -1,4 +1,4 @@
-"""The end of a preparation: judge all outcomes together, split by identity, write manifest and list of rejects."""
+"""The end of a preparation: judge all outcomes together, split, write manifest and list of rejects."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from portraitanim.data.preparation.clip_features import (
     identity_of,
     stored_features,
 )
+from portraitanim.data.preparation.clip_split import hold_out
 from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO
 from portraitanim.data.preparation.copies import Fingerprint, find_nearest
 from portraitanim.data.preparation.coverage import CoverageRow, ListedSource, coverage, fingerprint
 from portraitanim.data.preparation.filters import Failure, judge
-from portraitanim.data.preparation.identity_split import held_out_identities, merge_identities
+from portraitanim.data.preparation.identity_split import merge_identities
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.data.records import FORMAT_VERSION, REJECTED, SETTINGS, ClipRecord, write_manifest
@@ -68,6 +69,7 @@ class DatasetSummary:
         kept_seconds: their length.
         num_identities: persons among them.
         num_test_clips: clips that are held out.
+        held_out_are: what those clips are, or why there are none.
         identities_are: how persons were told apart.
         fingerprint: of the kept clips, see `portraitanim.data.preparation.coverage.fingerprint`.
         coverage: listed, found and kept, for each list.
@@ -80,6 +82,7 @@ class DatasetSummary:
     kept_seconds: float
     num_identities: int
     num_test_clips: int
+    held_out_are: str
     identities_are: str
     fingerprint: str
     coverage: tuple[CoverageRow, ...]
@@ -106,9 +109,9 @@ def list_dataset(state: PreparationState, config: PreparationConfig, listing: Se
     kept, rejected = _judged(outcomes, config)
     features = {outcome.clip_id: stored_features(state, outcome.clip_id) for outcome in kept}
     identities, how = _identities(state, kept, features, config.split)
-    held_out = held_out_identities(identities.values(), config.split.test_share, config.split.seed)
     records = [_record(outcome, features[outcome.clip_id], identities[outcome.identity], config) for outcome in kept]
-    records = [replace(record, split="test" if record.identity in held_out else "train") for record in records]
+    held_out = hold_out(records, config.split)
+    records = [replace(record, split="test" if record.clip_id in held_out.clip_ids else "train") for record in records]
     rejects = sorted([*rejects, *rejected], key=lambda reject: reject.clip_id)
     summary = DatasetSummary(
         root=state.root,
@@ -116,7 +119,8 @@ def list_dataset(state: PreparationState, config: PreparationConfig, listing: Se
         num_kept=len(records),
         kept_seconds=round(sum(record.duration_seconds for record in records), 3),
         num_identities=len({record.identity for record in records}),
-        num_test_clips=sum(record.split == "test" for record in records),
+        num_test_clips=len(held_out.clip_ids),
+        held_out_are=held_out.are,
         identities_are=how,
         fingerprint=fingerprint(records),
         coverage=tuple(coverage(listing, records)),
@@ -249,6 +253,7 @@ def _write(
         "sample_rate_hz": SAMPLE_RATE_HZ,
         "audio_encoders": sorted({name for record in records for name in record.audio_states}),
         "identities_are": summary.identities_are,
+        "held_out_are": summary.held_out_are,
         "fingerprint": summary.fingerprint,
         "coverage": [row.to_dict() for row in summary.coverage],
         "prepared_with": to_dict(config),

@@ -70,7 +70,7 @@ def _overview(summary: DatasetSummary) -> str:
     rows = [
         ("Clips measured", summary.num_candidates),
         ("Clips kept", f"{summary.num_kept} ({summary.kept_seconds:.1f} s)"),
-        ("Held out for tests", summary.num_test_clips),
+        ("Held out for tests", f"{summary.num_test_clips}: {summary.held_out_are}"),
         ("Identities", f"{summary.num_identities}: {summary.identities_are}"),
         ("Fingerprint of the kept clips", summary.fingerprint),
     ]

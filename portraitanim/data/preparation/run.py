@@ -29,7 +29,7 @@ from portraitanim.data.preparation.state import (
     read_json,
     write_json,
 )
-from portraitanim.data.preparation.steps import ClipTask, ScanTask, blank_outcome, make_clip, scan_source
+from portraitanim.data.preparation.steps import ClipTask, ScanTask, blank_outcome, blank_scan, make_clip, scan_source
 from portraitanim.data.preparation.worker_pool import Done, run_tasks
 from portraitanim.errors import InputError
 from portraitanim.progress import ProgressReporter, SilentProgress
@@ -166,7 +166,7 @@ def _scan_all(
     tasks = []
     for source in sources:
         scan = state.scan(source.name)
-        if scan is not None and _is_replaced(scan, source):
+        if scan is not None and _is_outdated(scan, source):
             _forget_clips(state, scan)
             scan = None
         if scan is None or (scan.has_sound and not state.sound(scan.name).is_file()):
@@ -175,8 +175,7 @@ def _scan_all(
             scans[source.name] = scan
 
     def crashed(task: ScanTask, reason: str) -> SourceScan:
-        assert task.source.video is not None
-        scan = SourceScan(name=task.source.name, size_bytes=task.source.video.stat().st_size, error=reason)
+        scan = blank_scan(task.source, reason)
         state.save_scan(scan)
         return scan
 
@@ -264,10 +263,13 @@ def _passes_now(outcome: ClipOutcome, config: PreparationConfig) -> bool:
     return not judge(outcome.scores, config, has_sound=outcome.has_sound)
 
 
-def _is_replaced(scan: SourceScan, source: SourceClip) -> bool:
-    """Whether the video is another file than the one that was scanned."""
-    assert source.video is not None
-    return source.video.stat().st_size != scan.size_bytes
+def _is_outdated(scan: SourceScan, source: SourceClip) -> bool:
+    """Whether the video is another file than the one that was scanned, or was written anew since it was unreadable.
+
+    The time of a file that was read does not count: copies of a dataset's videos would cost all that was measured.
+    """
+    now = blank_scan(source)
+    return now.size_bytes != scan.size_bytes or (scan.error is not None and now.modified_ns != scan.modified_ns)
 
 
 def _forget_clips(state: PreparationState, scan: SourceScan) -> None:

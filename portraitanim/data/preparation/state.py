@@ -40,6 +40,8 @@ class SourceScan:
     Attributes:
         name: of the source.
         size_bytes: of the video file; a file of another size is scanned anew.
+        modified_ns: when the video file was last written; one that could not be read is tried again when this changes.
+            ``None`` where it is not known.
         sha256: of the video file.
         has_sound: whether there is a sound track.
         candidates: stretches without a cut.
@@ -48,6 +50,7 @@ class SourceScan:
 
     name: str
     size_bytes: int
+    modified_ns: int | None = None
     sha256: str = ""
     has_sound: bool = False
     candidates: tuple[Candidate, ...] = ()
@@ -206,7 +209,8 @@ def only_run(path: Path) -> Iterator[None]:
 
 def _load(path: Path, cls: type[_Stored]) -> _Stored | None:
     values = read_json(path)
-    if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
+    # Fields may lack that earlier versions did not have.
+    if not isinstance(values, dict) or not set(values) <= {f.name for f in fields(cls)}:
         return None
     with suppress(TypeError, ValueError, KeyError):
         return cls.from_dict(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,15 +75,12 @@ class ClipTask:
 
 def scan_source(task: ScanTask) -> SourceScan:
     """Find the candidates of a source, and keep its sound as one file that can be read anywhere at once."""
-    video = task.source.video
-    assert video is not None
-    size_bytes = 0
+    blank = blank_scan(task.source)
     try:
-        size_bytes = video.stat().st_size
-        scan = _scanned(task, video, size_bytes)
+        scan = _scanned(task, blank)
     except Exception as error:  # whatever a file can do: it must not end the run
         _raise_if_of_the_disk(error, task.state.root)
-        scan = SourceScan(name=task.source.name, size_bytes=size_bytes, error=_reason(error))
+        scan = replace(blank, error=_reason(error))
     task.state.save_scan(scan)
     return scan
 
@@ -100,6 +97,16 @@ def make_clip(task: ClipTask) -> ClipOutcome:
     return outcome
 
 
+def blank_scan(source: SourceClip, error: str | None = None) -> SourceScan:
+    """The scan of a source in which nothing was looked for yet, or nothing could be found."""
+    assert source.video is not None
+    try:
+        stat = source.video.stat()
+    except OSError:  # it is gone, which reading it will say
+        return SourceScan(name=source.name, size_bytes=0, error=error)
+    return SourceScan(name=source.name, size_bytes=stat.st_size, modified_ns=stat.st_mtime_ns, error=error)
+
+
 def blank_outcome(task: ClipTask, error: str) -> ClipOutcome:
     """The outcome of a candidate that could not be measured."""
     return ClipOutcome(
@@ -112,14 +119,14 @@ def blank_outcome(task: ClipTask, error: str) -> ClipOutcome:
     )
 
 
-def _scanned(task: ScanTask, video: Path, size_bytes: int) -> SourceScan:
+def _scanned(task: ScanTask, blank: SourceScan) -> SourceScan:
+    assert task.source.video is not None
     cutter = SceneCutter(task.config.fps, task.config.scenes)
     for image in frames_of(task.source, task.config.fps):
         cutter.add(image)
-    return SourceScan(
-        name=task.source.name,
-        size_bytes=size_bytes,
-        sha256=sha256_of(video),
+    return replace(
+        blank,
+        sha256=sha256_of(task.source.video),
         has_sound=extract_sound(task.source, task.state.sound(task.source.name)),
         candidates=tuple(cutter.candidates()),
     )

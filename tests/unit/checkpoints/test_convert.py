@@ -18,6 +18,7 @@ from portraitanim.config.audio import AudioConfig
 from portraitanim.errors import CheckpointError, InputError
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from tests import published_folders as published
+from tests.audio_checkpoints import xlsr
 from tests.goldens import require, small_weights
 from tests.parity import systems
 
@@ -150,6 +151,26 @@ def test_wav2vec_of_the_published_tree_is_taken_along(tmp_path: Path) -> None:
     encoder = load_audio_encoder("wav2vec2-base-960h", tmp_path / "out" / "audio_encoder")
     key = next(key for key in tensors if key.endswith("layers.0.attention.q_proj.weight"))
     assert torch.equal(encoder.state_dict()[key.removeprefix("wav2vec2.")], tensors[key])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not readable JSON"),
+        ("[]", "holds no mapping"),
+        ('{"hidden_size": "wide"}', "is no config of wav2vec2"),
+        ('{"model_type": "whisper"}', "is not of a wav2vec2 model"),
+        (None, "There is no .*config.json, which tells the size"),
+    ],
+)
+def test_unusable_config_of_an_audio_encoder_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    folder = xlsr(tmp_path / "source")
+    (folder / "config.json").unlink()
+    if text is not None:
+        (folder / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        convert("wav2vec2-base-960h", folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_parts_that_systems_share_convert_alone(tmp_path: Path) -> None:

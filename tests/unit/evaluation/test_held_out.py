@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from portraitanim.data.preparation.identity_split import held_out_identities
-from portraitanim.data.records import read_manifest
+from portraitanim.data.records import read_manifest, write_manifest
 from portraitanim.errors import InputError
 from portraitanim.evaluation.clip_list import ClipList
 from portraitanim.evaluation.held_out import listed_test_clips, prepared_clips
@@ -117,6 +118,14 @@ def test_datasets_without_a_list_of_sources_are_named_as_such(tmp_path: Path) ->
     assert clip_list.dataset == "a prepared dataset"
     assert (clip_list.num_listed, clip_list.num_clips, clip_list.split_seed) == (1, 1, None)
     assert ClipList.from_dict(json.loads(json.dumps(clip_list.to_dict()))) == clip_list
+
+
+def test_clips_of_a_person_who_was_trained_on_are_marked(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    assert prepared_clips(tmp_path).notes == ()
+    write_manifest(tmp_path, [replace(record, identity="anna") for record in read_manifest(tmp_path)])
+    (note,) = prepared_clips(tmp_path).notes
+    assert "the same person" in note
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -21,6 +22,7 @@ from portraitanim.errors import CheckpointError, ConfigError, InputError, MediaE
 from portraitanim.training import checkpoint
 from portraitanim.training.checkpoint import list_checkpoints
 from portraitanim.training.engine import TrainingEngine
+from portraitanim.training.run_setup import TRACKER_INSTALLS
 from portraitanim.training.task import StepSampler
 
 
@@ -263,8 +265,14 @@ def test_tensorboard_is_written(tmp_path: Path) -> None:
 
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accelerate.utils.is_wandb_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"pip install wandb, or leave it out: --set engine.trackers=\[\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'wandb<0.28.1', or leave it out: --set engine.trackers=\[\]"):
         engine(LineTask(), tmp_path, trackers=("wandb",))
+
+
+def test_the_wandb_that_an_error_names_is_the_one_of_the_extra() -> None:
+    pyproject = Path(__file__).parents[3] / "pyproject.toml"
+    (requirement,) = re.findall(r'^wandb = \["(.+)"\]$', pyproject.read_text(encoding="utf-8"), re.MULTILINE)
+    assert TRACKER_INSTALLS["wandb"] == f"pip install '{requirement}'"
 
 
 def test_an_unknown_tracker_is_refused() -> None:

@@ -43,5 +43,5 @@ def test_test_clips_are_animated_and_measured(tmp_path: Path) -> None:
 
 def test_validation_without_test_clips_is_refused_before_training(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", "tiny")
-    with pytest.raises(InputError, match=r"split 'test'.*validation\.every_steps=0"):
+    with pytest.raises(InputError, match=r"split 'test'.*run it again, with more video.*validation\.every_steps=0"):
         train(small_recipe("tiny", data, validation={"every_steps": 2}), tmp_path / "run", device="cpu")

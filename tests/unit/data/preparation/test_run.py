@@ -275,6 +275,22 @@ def test_shards_merge_to_what_one_machine_writes(short_videos: Path, unbroken: P
     assert lists_of(tmp_path) == lists_of(unbroken)
 
 
+def test_the_only_video_gives_its_last_clip_to_tests_in_shards_as_well(short_videos: Path, tmp_path: Path) -> None:
+    sources = [clip for clip in clips_of(short_videos) if clip.name == "one"]
+    summary = prepare(sources, tmp_path / "whole", SHORT)
+    assert summary is not None
+    assert (summary.num_test_clips, summary.held_out_are) == (1, "the last clips in time, since all are of one video")
+    records = sorted(read_manifest(tmp_path / "whole"), key=lambda record: record.source["start_seconds"])
+    assert [record.split for record in records] == ["train", "test"]
+    # A video is one machine's; the others' shares are empty.
+    for index in (1, 2):
+        prepare(sources, tmp_path / "shards", SHORT, shard=Shard(index=index, count=2))
+    merge_shards(tmp_path / "shards")
+    assert lists_of(tmp_path / "shards") == lists_of(tmp_path / "whole")
+    page = write_report(tmp_path / "whole", SHORT, summary, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert summary.held_out_are in page
+
+
 def test_every_source_belongs_to_exactly_one_shard() -> None:
     names = [f"video-{number}" for number in range(200)]
     owners = [[shard for shard in range(1, 6) if Shard(index=shard, count=5).has(name)] for name in names]
@@ -348,6 +364,39 @@ def test_replaced_video_is_done_anew(short_videos: Path, tmp_path: Path) -> None
     save(video, talking(SPEAKER, 125)[60:90], sound_of(SPEAKER, 125)[60 * 640 : 90 * 640])
     prepare(clips_of(video.parent), tmp_path / "out", SHORT)
     assert not hashes & {record.source["sha256"] for record in read_manifest(tmp_path / "out")}
+
+
+def test_unreadable_video_is_tried_again_when_it_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = save(tmp_path / "raw" / "video.mp4", np.full((25, 3, 64, 64), 90, np.uint8), None)
+    whole, output = video.read_bytes(), tmp_path / "out"
+    video.write_bytes(b"\0" * len(whole))
+    os.utime(video, ns=(0, 1_000_000_000))
+
+    def reasons() -> set[str]:
+        prepare(clips_of(video.parent), output, SHORT)
+        return {reject.reason for reject in read_rejects(output)}
+
+    assert reasons() == {"unreadable"}
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "frames_of", None)
+        assert reasons() == {"unreadable"}
+        assert "NoneType" not in read_rejects(output)[0].message  # it was not tried again
+    video.write_bytes(whole)
+    os.utime(video, ns=(0, 2_000_000_000))
+    assert reasons() == {"speech_fraction"}
+
+
+def test_scans_of_versions_that_knew_no_time_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = save(tmp_path / "raw" / "video.mp4", np.full((25, 3, 64, 64), 90, np.uint8), None)
+    prepare(clips_of(video.parent), tmp_path / "out", SHORT)
+    scan = tmp_path / "out" / "prep" / "scans" / "video.json"
+    values = json.loads(scan.read_text())
+    del values["modified_ns"]
+    scan.write_text(json.dumps(values))
+    prepare(clips_of(video.parent), tmp_path / "out", SHORT)
+    assert json.loads(scan.read_text()) == values
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------
