@@ -81,6 +81,26 @@ def publish(partial: Path, path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def replace_folder(partial: Path, path: Path) -> None:
+    """Give a finished folder its final name, instead of an older folder, which stays where that fails.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    if not path.exists():
+        os.replace(partial, path)
+        return
+    old = partial.with_name(f"{partial.name}-old")
+    discard(old)
+    os.replace(path, old)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    discard(old)
+
+
 def discard(partial: Path) -> None:
     """Remove an unfinished file or folder; never raises, as it runs while another error is on its way."""
     with suppress(OSError):
