@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,13 @@ class FeatureCache:
         path = self.folder / f"{key}{_SUFFIX}"
         try:
             kept = load_file(path)
-            os.utime(path)
-            logger.info("Read from the cache: %s", path.name)
         except (OSError, SafetensorError):  # absent, damaged, or taken away by another process just now
             made = dict(compute())
             self._keep(path, made)
             return made
+        logger.info("Read from the cache: %s", path.name)
+        with suppress(OSError):  # a folder that may only be read
+            os.utime(path)
         return kept
 
     def _keep(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
