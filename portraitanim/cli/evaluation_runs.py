@@ -30,15 +30,16 @@ def end_with_exit_code(reports: Sequence[EvaluationReport]) -> None:
     Raises:
         typer.Exit: with `INCOMPLETE` or `CLIPS_FAILED`.
     """
+    from portraitanim.evaluation.report import PULL
+
     missing = {left_out.metric: left_out for report in reports for left_out in report.left_out}
     failed = sum(report.num_failed for report in reports)
     if failed:
         console.error(f"{failed} clips could not be measured; {reports[0].output}/clips.jsonl says why.")
     if missing:
-        commands = " ".join(dict.fromkeys(left_out.command.split()[-1] for left_out in missing.values()))
+        names = dict.fromkeys(name for left_out in missing.values() for name in left_out.weights)
         console.error(
-            f"The table is incomplete: {', '.join(missing)} could not be measured. "
-            f"Run: portraitanim weights pull {commands}"
+            f"The table is incomplete: {', '.join(missing)} could not be measured. Run: {PULL} {' '.join(names)}"
         )
         raise typer.Exit(INCOMPLETE)
     if failed:

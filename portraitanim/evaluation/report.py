@@ -13,6 +13,7 @@ from portraitanim.evaluation.protocol import Fingerprint
 from portraitanim.media.files import whole_file
 
 REPORT_FILE = "report.json"
+PULL = "portraitanim weights pull"
 FORMAT_VERSION = 1
 
 
@@ -52,6 +53,11 @@ class LeftOut:
     metric: str
     reason: str
     command: str = ""
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the weights that the command gets."""
+        return self.command.removeprefix(PULL).split()
 
 
 @dataclass(frozen=True, kw_only=True)
