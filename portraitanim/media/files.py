@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 from portraitanim.errors import MediaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_PIECE_BYTES = 1 << 22
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -46,6 +48,25 @@ def existing_file(path: str | Path, kind: str) -> Path:
     if not os.access(path, os.R_OK):
         raise MediaError(f"{path} may not be read by you. Expected a {kind} file: change its permissions.")
     return path
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Hex sha256 of a file, read in pieces.
+
+    Args:
+        path: the file.
+        on_bytes: called with the length of each piece, to show progress.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            if on_bytes is not None:
+                on_bytes(len(piece))
+    return digest.hexdigest()
 
 
 def partial_path(path: Path) -> Path:

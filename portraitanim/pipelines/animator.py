@@ -34,7 +34,13 @@ from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.frame_output import FrameOutput, debug_views
 from portraitanim.pipelines.memory_retry import is_out_of_memory, take_smaller_plan
 from portraitanim.pipelines.named_files import check_files
-from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
+from portraitanim.pipelines.provenance import (
+    container_metadata,
+    content_sha256,
+    sidecar_path,
+    write_sidecar,
+    xmp_packet,
+)
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.runtime import noise_generator
 
@@ -388,4 +394,4 @@ class Animator:
 
 
 def _hashes(**paths: str | Path | None) -> dict[str, str]:
-    return {name: sha256_of(path) for name, path in paths.items() if path is not None}
+    return {name: content_sha256(path) for name, path in paths.items() if path is not None}

@@ -14,12 +14,12 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from portraitanim.data.latents import autoencoder_fingerprint, encode_clip
-from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO, sha256_of
+from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO
 from portraitanim.data.preparation.motion_measures import yaws_degrees
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, read_json, write_json
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.media.audio import load_audio
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video import iter_video
 
 if TYPE_CHECKING:

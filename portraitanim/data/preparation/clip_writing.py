@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
@@ -91,15 +90,6 @@ def picture_hash(grey: np.ndarray) -> str:
     waves = cv2.dct(small)[:_HASH_SIDE, :_HASH_SIDE].ravel()
     bits = waves > np.median(waves[1:])
     return np.packbits(bits).tobytes().hex()
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def work_folder(root: Path) -> Path:

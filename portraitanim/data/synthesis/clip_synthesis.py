@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS
 from portraitanim.errors import InputError
 from portraitanim.face.regions import training_region_masks
 from portraitanim.media.audio import save_audio
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
 
@@ -176,7 +175,7 @@ class ClipSynthesizer:
             fps=TRACK_FPS,
             size_px=size,
             source={"made_by": "synthesis", "kind": clip.motion.kind, "motion": clip.motion.source},
-            sha256={path: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name, path in files.items()},
+            sha256={path: sha256_of(folder / name) for name, path in files.items()},
         )
         (folder / RECORD).write_text(record.to_json() + "\n", encoding="utf-8")
         return record
