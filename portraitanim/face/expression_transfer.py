@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.geometry import apply_transform
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, SYNC_PARTS
 from portraitanim.face.transforms import fit_affine, fit_similarity
@@ -115,7 +116,7 @@ def _lower_face(shape: np.ndarray) -> np.ndarray:
     """0 down to the base of the nose, 1 from the lips on, ``(478,)``: what moves with the jaw."""
     down = shape[_CHIN] - shape[_FOREHEAD]
     lip = max(float((shape[_UPPER_LIP] - shape[_NOSE_BASE]) @ down), 1e-9)
-    return _smooth_step((shape - shape[_NOSE_BASE]) @ down / lip)
+    return smooth_step((shape - shape[_NOSE_BASE]) @ down / lip)
 
 
 def retarget_shapes(
@@ -193,14 +194,8 @@ def _drop_chin(
 
     share = np.minimum(chin_length(driver_shapes) / chin_length(driver_rest), 1.0)
     missing = np.maximum(share * chin_length(portrait_shape) - chin_length(shapes), 0.0)
-    weights = _smooth_step((height - height[_LOWER_LIP]) / max(height[_CHIN] - height[_LOWER_LIP], 1e-9))
+    weights = smooth_step((height - height[_LOWER_LIP]) / max(height[_CHIN] - height[_LOWER_LIP], 1e-9))
     shapes += missing[:, None, None] * weights[:, None] * down
-
-
-def _smooth_step(values: np.ndarray) -> np.ndarray:
-    share = np.clip(values, 0.0, 1.0)
-    step: np.ndarray = share * share * (3 - 2 * share)
-    return step
 
 
 def _part_weights(aligned: np.ndarray, group: list[int]) -> np.ndarray:

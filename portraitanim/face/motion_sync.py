@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from portraitanim.errors import InputError
+from portraitanim.face.curves import box_mean
 from portraitanim.face.expression_transfer import fit_motion_transforms, retarget_shapes, shape_as_open
 from portraitanim.face.geometry import FaceGeometry, apply_transform, mesh_with_irises, project_to_pixels
 from portraitanim.face.landmark_groups import RIGID_POINTS
@@ -139,12 +140,6 @@ def mean_rotations(rotations: np.ndarray, window: int) -> np.ndarray:
     reach = window // 2
     group = Rotation.from_matrix(rotations)
     return np.stack([group[max(0, t - reach) : t + reach + 1].mean().as_matrix() for t in range(len(rotations))])
-
-
-def box_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Running mean over the first axis, with fewer frames at the ends."""
-    reach = window // 2
-    return np.stack([values[max(0, t - reach) : t + reach + 1].mean(0) for t in range(len(values))])
 
 
 def _check(driving: FaceGeometry | FaceLandmarks, portrait: FaceGeometry | FaceLandmarks, *windows: int) -> None:

@@ -27,6 +27,10 @@ FACE_EXPAND, LIP_EXPAND = 1.2, 2.0
 FACE_BLUR_KERNEL, LIP_BLUR_KERNEL = 51, 31
 LATENT_STRIDE = 8
 
+_FINER = 4
+"""Polygons are painted on a grid so many times finer, and averaged."""
+_FRACTION_BITS = 4
+
 
 class PixelBox(NamedTuple):
     """A rectangle of pixels, ends exclusive."""
@@ -67,6 +71,20 @@ def fill_box(box: PixelBox, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     mask[max(box.top, 0) : max(box.bottom, 0), max(box.left, 0) : max(box.right, 0)] = 255
     return mask
+
+
+def polygon_coverage(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """How much of each pixel a polygon covers: float32 ``(height, width)`` in [0, 1].
+
+    Args:
+        corners: ``(points, 2)`` in pixels, ``(x, y)``.
+        size: of the result, ``(width, height)``.
+    """
+    width, height = int(size[0]), int(size[1])
+    canvas = np.zeros((height * _FINER, width * _FINER), np.uint8)
+    fixed_point = np.rint((corners * _FINER - 0.5) * 2**_FRACTION_BITS).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed_point], 255, shift=_FRACTION_BITS)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def region_masks(points_px: np.ndarray, height: int, width: int, expand: float = FACE_EXPAND) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from portraitanim.face.expression_transfer import fit_motion_transforms
 from portraitanim.face.geometry import FaceGeometry, mesh_with_irises
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, SYNC_PARTS
-from portraitanim.face.motion_sync import fit_motion_transforms, synchronize
+from portraitanim.face.motion_sync import synchronize
 from portraitanim.face.transforms import linear_condition
 from portraitanim.types import FaceLandmarks
 from tests.parity.test_face_parity import PAIRS, geometry

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from portraitanim.face.curves import box_mean
+from portraitanim.face.expression_transfer import fit_motion_transforms, retarget_shapes
 from portraitanim.face.geometry import apply_transform
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
-from portraitanim.face.motion_sync import box_mean, fit_motion_transforms, mean_rotations, retarget_shapes
+from portraitanim.face.motion_sync import mean_rotations
 from portraitanim.face.transforms import fit_similarity
 
 _BONE = list(RIGID_POINTS)
