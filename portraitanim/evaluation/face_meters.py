@@ -10,7 +10,8 @@ import torch
 
 from portraitanim.errors import FaceError
 from portraitanim.evaluation.aligned_face import align_upper_face
-from portraitanim.evaluation.frame_meters import SIDES, Values
+from portraitanim.evaluation.clip_result import SIDES
+from portraitanim.evaluation.frame_meters import Values
 from portraitanim.evaluation.identity_similarity import cosine_similarity
 from portraitanim.evaluation.image_quality import ssim
 from portraitanim.evaluation.judges import Judges

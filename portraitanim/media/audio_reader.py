@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _RATE_LIMITS_HZ = (1_000, 768_000)
 _MAX_CHANNELS = 64
-_MAX_LEVEL = 8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
+MAX_LEVEL = 8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
 _GAP_SECONDS = 0.04  # one frame at 25 fps; smaller steps in time stamps are rounding of the container
 _LONGEST_GAP_SECONDS = 600
 _CODEC_PADDING_SAMPLES = 4096  # an encoder's last block is at most this long
@@ -169,7 +169,7 @@ class AudioReader:
 
     def _check_samples(self, block: np.ndarray, position: int) -> None:
         peak = float(np.abs(block).max(initial=0.0))
-        if peak <= _MAX_LEVEL:  # false for NaN as well
+        if peak <= MAX_LEVEL:  # false for NaN as well
             return
         at = position / self.sample_rate_hz
         got = f"a level of {peak:g} times full scale" if np.isfinite(peak) else "samples that are not numbers"
