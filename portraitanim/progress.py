@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ class ProgressTask(Protocol):
         """Say what is being done now."""
 
 
-@runtime_checkable
 class ProgressReporter(Protocol):
     """Shows, or ignores, the progress of named tasks."""
 

@@ -26,7 +26,8 @@ class AudioLevels:
         duration_seconds: length.
         peak: largest absolute sample, 1 is full scale.
         rms_dbfs: root mean square over all channels, in dB below full scale; ``-inf`` for silence.
-        loudness_lufs: integrated loudness (ITU-R BS.1770-4); ``-inf`` when nothing passes its gate.
+        loudness_lufs: integrated loudness (ITU-R BS.1770-4, every channel weighs 1, below 0.4 s all is one block);
+            ``-inf`` when nothing passes its gate.
         clipped_fraction: share of samples at full scale, 0..1.
         leading_silence_seconds: silence before the first sound.
         trailing_silence_seconds: silence after the last sound.
@@ -162,15 +163,6 @@ def measure_levels(track: AudioTrack, silence_dbfs: float = -50.0) -> AudioLevel
     meter = LevelMeter(track.sample_rate_hz, track.samples.shape[0], silence_dbfs)
     meter.add(track.samples)
     return meter.result()
-
-
-def integrated_loudness(track: AudioTrack) -> float:
-    """Programme loudness in LUFS after ITU-R BS.1770-4: K-weighting, blocks of 0.4 s, two gates.
-
-    All channels weigh 1 (mono and stereo; surround weights are not applied). Recordings below 0.4 s count as
-    one block.
-    """
-    return measure_levels(track).loudness_lufs
 
 
 def _lufs(power: np.ndarray | float) -> np.ndarray:
