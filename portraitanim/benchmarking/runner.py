@@ -26,7 +26,8 @@ from portraitanim.benchmarking.stages import StageClock, StageReading, scale_flo
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.media.audio import load_audio, save_audio
 from portraitanim.pipelines.animation_plan import AnimationPlan
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.pipelines.memory_plan import dtype_name
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 from portraitanim.types import AudioTrack

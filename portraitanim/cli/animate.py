@@ -261,7 +261,7 @@ def animate(
     if check:
         run_check(portrait, audio, options, machine, as_json)
         return
-    from portraitanim.pipelines.animator import OutputOptions
+    from portraitanim.pipelines.animator_parts import OutputOptions
     from portraitanim.pipelines.batch import AnimationJob, default_output, read_jobs
 
     files = OutputOptions(overwrite=overwrite, resume=resume, preview=preview, debug_folder=debug_dir, crf=crf)

@@ -40,7 +40,7 @@ from portraitanim.progress import ProgressReporter
 from portraitanim.types import AudioTrack
 
 if TYPE_CHECKING:
-    from portraitanim.pipelines.animator import AnimatorParts
+    from portraitanim.pipelines.animator_parts import AnimatorParts
 
 logger = logging.getLogger(__name__)
 

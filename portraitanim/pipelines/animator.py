@@ -25,8 +25,7 @@ from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
 from portraitanim.pipelines.animation_plan import AnimationPlan, fit_to_parts, plan_animation
 from portraitanim.pipelines.animation_result import AnimationResult, peak_device_bytes, peak_host_bytes
-from portraitanim.pipelines.animator_parts import AnimatorParts as AnimatorParts
-from portraitanim.pipelines.animator_parts import OutputOptions as OutputOptions
+from portraitanim.pipelines.animator_parts import AnimatorParts, OutputOptions
 from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
 from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard

@@ -16,7 +16,8 @@ from portraitanim.face.face_track import FaceTrack
 from portraitanim.media.audio import load_audio
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import iter_video, probe_video
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.pipelines.clip_folder import work_folder
 from portraitanim.pipelines.provenance import DIGITAL_SOURCE_TYPE
 from portraitanim.pipelines.track_files import save_track
