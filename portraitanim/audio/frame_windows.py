@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
 from portraitanim.audio.waveform import check_fps
+from portraitanim.config.audio import WindowKind
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.types import AudioFeatures
 
@@ -124,7 +124,7 @@ def whisper_windows(states: torch.Tensor, fps: float, *, frames: Sequence[int] |
 
 def frame_windows(
     features: AudioFeatures,
-    kind: Literal["centred", "whisper"],
+    kind: WindowKind,
     fps: float,
     *,
     window: int = 5,

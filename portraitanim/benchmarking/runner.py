@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,7 +150,7 @@ def _warm_up(
         clock = StageClock(animator.parts.pipeline.device, meter.read)
         with clock.attached(animator):
             animator.animate(portrait, sound, output=folder / "warm-up.mp4", options=short, progress=times)
-    now, created = time.time(), psutil.Process(os.getpid()).create_time()
+    now, created = time.time(), psutil.Process().create_time()
     return clock.take().flops, now - created - (time.perf_counter() - times.times[0])
 
 

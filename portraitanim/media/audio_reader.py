@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import ExitStack
 from fractions import Fraction
@@ -126,7 +127,7 @@ class AudioReader:
         self, first: Any, frames: Iterator[Any], zero: Fraction | None, end: int | None
     ) -> Iterator[np.ndarray]:
         position = 0
-        for index, frame in enumerate(_chain(first, frames)):
+        for index, frame in enumerate(itertools.chain([first], frames)):
             if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate_hz, self.num_channels):
                 raise MediaError(
                     f"{self._path} changes its sound format after {position / self.sample_rate_hz:.1f} s. "
@@ -174,11 +175,6 @@ class AudioReader:
         at = position / self.sample_rate_hz
         got = f"a level of {peak:g} times full scale" if np.isfinite(peak) else "samples that are not numbers"
         raise MediaError(f"{self._path} has {got} near {at:.1f} s. Expected samples in -1..1: export it as 16-bit WAV.")
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _exact_end(container: Any, stream: Any, rate_hz: int) -> int | None:

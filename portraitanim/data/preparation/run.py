@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from portraitanim.config.preparation import PreparationConfig
-from portraitanim.config.schema import to_dict
+from portraitanim.config.schema import from_dict, to_dict
 from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features, forget_features
 from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.coverage import ListedSource
@@ -22,6 +22,7 @@ from portraitanim.data.preparation.listing import DatasetSummary, list_dataset
 from portraitanim.data.preparation.shard import Shard
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.state import (
+    SETTINGS_FILE,
     ClipOutcome,
     PreparationState,
     SourceScan,
@@ -132,18 +133,16 @@ def stored_config(output: Path) -> PreparationConfig:
     Raises:
         InputError: nothing was prepared there.
     """
-    from portraitanim.config.schema import from_dict
-
-    values = read_json(PreparationState(output).folder / "settings.json")
+    values = read_json(PreparationState(output).folder / SETTINGS_FILE)
     if not isinstance(values, dict):
-        raise InputError(f"{output} was not made by prep: it has no prep/settings.json.")
+        raise InputError(f"{output} was not made by prep: it has no prep/{SETTINGS_FILE}.")
     config: PreparationConfig = from_dict(PreparationConfig, values)
     return config
 
 
 def _check_settings(state: PreparationState, config: PreparationConfig) -> None:
     """Refuse to mix clips of different settings; limits and the split are judged anew each time."""
-    path = state.folder / "settings.json"
+    path = state.folder / SETTINGS_FILE
     before, now = read_json(path), to_dict(config)
     if isinstance(before, dict):
         for key in ("fps", "crop", "scenes"):

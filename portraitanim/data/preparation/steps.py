@@ -177,18 +177,13 @@ def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None,
         fps=config.fps,
         crf=config.crop.crf,
     )
-    return ClipOutcome(
-        clip_id=outcome.clip_id,
-        source_name=outcome.source_name,
-        dataset=outcome.dataset,
-        identity=outcome.identity,
+    return replace(
+        outcome,
         source={
             **_source_record(task, first, length),
             "crop": [round(float(value), 4) + 0.0 for value in crop.transform.ravel()],
         },
         is_written=True,
-        has_sound=outcome.has_sound,
-        scores=outcome.scores,
         num_frames=length,
         sha256={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         picture_hash=picture_hash,
