@@ -40,9 +40,8 @@ _CODEC_PADDING_SAMPLES = 4096  # an encoder's last block is at most this long
 class AudioReader:
     """An open sound file, or the sound track of a video.
 
-    soundfile reads first, PyAV what soundfile cannot (m4a, video, odd headers). The sound of a video
-    starts where
-    its picture starts: silence is put in front of a late track and into gaps of the time stamps.
+    soundfile reads first, PyAV what soundfile cannot (m4a, video, odd headers). The sound of a video starts where its
+    picture starts: silence is put in front of a late track and into gaps of the time stamps.
 
     Attributes:
         sample_rate_hz: the file's own rate.
