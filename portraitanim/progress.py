@@ -27,7 +27,9 @@ class ProgressReporter(Protocol):
         """Open a task of ``total`` units (``None``: unknown) and close it on leaving the context."""
 
 
-class _SilentTask:
+class SilentTask:
+    """Shows nothing."""
+
     def advance(self, amount: float = 1.0) -> None:
         return None
 
@@ -41,4 +43,4 @@ class SilentProgress:
     @contextmanager
     def task(self, description: str, total: float | None = None) -> Iterator[ProgressTask]:
         """See `ProgressReporter.task`."""
-        yield _SilentTask()
+        yield SilentTask()
