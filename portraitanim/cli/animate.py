@@ -314,12 +314,9 @@ def _execution(
 
 def _options(given: dict[str, Any], assignments: list[str]) -> AnimationOptions:
     from portraitanim.config.animation import AnimationOptions
-    from portraitanim.config.presets import parse_assignment
+    from portraitanim.config.presets import parse_assignments
     from portraitanim.config.schema import from_dict
-    from portraitanim.config.yaml_files import merge
 
-    overrides: dict[str, Any] = {}
-    for text in assignments:
-        overrides = merge(overrides, parse_assignment(text))
-    options: AnimationOptions = from_dict(AnimationOptions, {**given, "overrides": overrides})
+    values = {**given, "overrides": parse_assignments(assignments)}
+    options: AnimationOptions = from_dict(AnimationOptions, values)
     return options

@@ -154,15 +154,11 @@ def reanimated(
     from dataclasses import replace
 
     from portraitanim.checkpoints.animators import open_animator
-    from portraitanim.config.presets import parse_assignment
+    from portraitanim.config.presets import parse_assignments
     from portraitanim.config.sweep import SweepConfig, SweepRun
-    from portraitanim.config.yaml_files import merge
     from portraitanim.evaluation.reanimation import reanimate
 
-    values: dict[str, Any] = {}
-    for text in assignments:
-        values = merge(values, parse_assignment(text))
-    run = SweepRun(name=weights or "weights", options=values)
+    run = SweepRun(name=weights or "weights", options=parse_assignments(assignments))
     options = SweepConfig(title="one", runs=(run,)).options_of(run)
     animator = open_animator(weights, device=device)
     held_out = choice.open(output)
