@@ -37,6 +37,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 SETTINGS = "dataset.json"
+VIDEO, AUDIO, FACE = "video.mp4", "audio.flac", "face.safetensors"
+STILLS, LATENTS = "stills.safetensors", "latents.safetensors"
+"""Names of a clip's files. Readers take them from the manifest."""
 
 Split = Literal["train", "test"]
 
@@ -133,9 +136,9 @@ def read_manifest(root: Path) -> Iterator[ClipRecord]:
 
 
 def write_manifest(root: Path, records: Iterable[ClipRecord]) -> Path:
-    """Write the manifest in one piece, sorted by clip."""
+    """Write the manifest in one piece, sorted by clip; several processes may do so at once."""
     path = Path(root) / MANIFEST
     text = "".join(record.to_json() + "\n" for record in sorted(records, key=lambda record: record.clip_id))
-    with whole_file(path) as partial:
+    with whole_file(path, is_shared=True) as partial:
         partial.write_text(text, encoding="utf-8")
     return path

@@ -132,8 +132,12 @@ def discard(partial: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, is_shared: bool = False) -> Iterator[Path]:
     """Write to a partial name; the final name appears only when the block ends without an error.
+
+    Args:
+        path: the final name.
+        is_shared: several processes may write it at once: each has a partial name of its own, the last to end counts.
 
     Yields:
         The partial path, with the suffix of the final one.
@@ -142,7 +146,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         MediaError: the system refuses to write.
     """
     path = prepare_output(path)
-    partial = partial_path(path)
+    partial = partial_path(path.with_stem(f"{path.stem}-{os.getpid()}") if is_shared else path)
     try:
         yield partial
         publish(partial, path)

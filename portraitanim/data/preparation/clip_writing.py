@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
+from portraitanim.data.records import AUDIO, FACE, VIDEO
 from portraitanim.errors import MediaError
 from portraitanim.face.alignment import FaceCrop
 from portraitanim.face.regions import training_region_masks
@@ -20,8 +21,6 @@ from portraitanim.media.audio import save_audio
 from portraitanim.media.files import publish, write_error
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
-
-VIDEO, AUDIO, FACE = "video.mp4", "audio.flac", "face.safetensors"
 
 _HASH_GRID = 32
 _HASH_SIDE = 8
