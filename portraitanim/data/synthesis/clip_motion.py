@@ -1,4 +1,4 @@
-"""The motion and sound of one clip: a real talker's, a synthetic talker's, or nobody's."""
+"""The motion and sound of one clip: a real talker's, a made-up talker's, or nobody's."""
 
 from __future__ import annotations
 
@@ -62,15 +62,19 @@ class ClipMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionOdds:
-    """How often clips are silent or follow a real talker; the rest is synthetic speech."""
+    """How often clips have no speech or follow a real talker; the rest is speech whose sounds move the mouth.
+
+    ``sung`` is how often that speech is sung.
+    """
 
     silent: float = 0.1
     real: float = 0.22
+    sung: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpokenMotion:
-    """Synthetic speech and its mouth.
+    """Speech of known sounds, and its mouth.
 
     Attributes:
         speaker: who speaks.
@@ -123,12 +127,20 @@ class MotionSource:
     Args:
         tracks: of real talkers, from `talking_tracks.load_tracks`; at least one.
         odds: how often which kind is drawn.
+        speech: where speech of known sounds comes from, one as often as another; by default from synthesizers alone.
+        backgrounds: sound without speech, for behind it and alone.
 
     Attributes:
         basis: how faces move, measured on all tracks.
     """
 
-    def __init__(self, tracks: Sequence[TalkingTrack], odds: MotionOdds | None = None) -> None:
+    def __init__(
+        self,
+        tracks: Sequence[TalkingTrack],
+        odds: MotionOdds | None = None,
+        speech: Sequence[DrawsSpeech] = (),
+        backgrounds: DrawsBackground | None = None,
+    ) -> None:
         if not tracks:
             raise InputError("Faces learn to move from real ones: give at least one talking track.")
         self._odds = odds or MotionOdds()
@@ -139,7 +151,8 @@ class MotionSource:
             for track, driver in zip(tracks, drivers, strict=True)
             if np.sqrt(np.mean(track.sound**2)) > MIN_SPEECH_LEVEL and track.name not in HELD_OUT_VOICES
         ]
-        self._speech = SpeechSource()
+        self._speech = tuple(speech) or (SpeechSource(),)
+        self._backgrounds = backgrounds
 
     def draw(self, num_frames: int, rng: np.random.Generator, kind: str | None = None) -> ClipMotion:
         """One clip; ``kind`` as in `ClipMotion` is drawn by the odds where it is not given."""
@@ -148,7 +161,7 @@ class MotionSource:
             kind = "silent" if choice < self._odds.silent else "speech"
             if self._odds.silent <= choice < self._odds.silent + self._odds.real and self._talkers:
                 kind = "real"
-        make = {"silent": self._silent, "speech": self._synthetic, "real": self._real}[kind]
+        make = {"silent": self._silent, "speech": self._spoken, "real": self._real}[kind]
         return make(num_frames, rng)
 
     def _real(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
@@ -169,8 +182,10 @@ class MotionSource:
             sound=varied_sound(_fitted(piece, num_frames), SOUND_RATE_HZ, rng),
         )
 
-    def _synthetic(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
-        said = draw_speech(self._speech, num_frames, rng, rng.uniform(1.05, 1.4))
+    def _spoken(self, num_frames: int, rng: np.random.Generator) -> ClipMotion:
+        source = self._speech[rng.integers(len(self._speech))]
+        openness = rng.uniform(1.05, 1.4)
+        said = draw_speech(source, num_frames, rng, openness, self._backgrounds, self._odds.sung)
         idle = idle_motion(num_frames, TRACK_FPS, said.effort, rng)
         return ClipMotion(
             kind="speech",
@@ -191,7 +206,7 @@ class MotionSource:
             ),
             neutral=self.basis.neutral,
             poses=head_sway(num_frames, TRACK_FPS, calm, rng),
-            sound=quiet_sound(num_frames * SAMPLES_PER_FRAME, SOUND_RATE_HZ, rng),
+            sound=quiet_sound(num_frames * SAMPLES_PER_FRAME, SOUND_RATE_HZ, rng, self._backgrounds),
         )
 
     def _face(self, mouth: MouthTrack, idle: IdleMotion) -> np.ndarray:

@@ -63,6 +63,15 @@ def test_landmarks_follow_framing_and_mirror(portrait: BankPortrait, flip: float
 
 
 @needs_media
+def test_faded_pictures_have_less_contrast(portrait: BankPortrait) -> None:
+    def contrast(faded: float) -> float:
+        odds = VariantOdds(single=1.0, new_background=0.0, faded=faded)
+        drawn = [portrait_variants([portrait], np.random.default_rng(seed), 64, odds) for seed in range(4)]
+        return float(np.mean([variant.image.std() for variant in drawn]))
+
+    assert contrast(1.0) < 0.85 * contrast(0.0)
+
+
 def test_morph_is_a_face_between_its_parents() -> None:
     folder = media("portraits")
     one, two = load_bank(folder, 192, 0.5, without=(), only=("echomimic2_0140", "sadtalker_happy1"))
