@@ -58,29 +58,23 @@ class MotionTransforms:
     scale: float
 
 
-def fit_motion_transforms(
-    driver_rest: np.ndarray, portrait_shape: np.ndarray, *, parts: bool = True
-) -> MotionTransforms:
+def fit_motion_transforms(driver_rest: np.ndarray, portrait_shape: np.ndarray) -> MotionTransforms:
     """Fit the full-face transform and the residual transform of each part.
 
     Args:
         driver_rest: shape of the driver that is to become the portrait's, ``(478, 3)``, head pose removed.
         portrait_shape: ``(478, 3)``.
-        parts: whether to fit parts at all.
     """
     similarity = fit_similarity(driver_rest, portrait_shape)
     prior = similarity.scale * similarity.rotation
     full_face = fit_affine(driver_rest, portrait_shape, prior, EVENNESS)
     aligned = apply_transform(full_face, driver_rest)
-    linear = np.broadcast_to(full_face[:3, :3], (len(driver_rest), 3, 3))
-    residuals: dict[str, np.ndarray] = {}
-    if parts:
-        groups = {name: list(group) for name, group in SYNC_PARTS.items()}
-        residuals = {name: fit_affine(aligned[g], portrait_shape[g], ridge=EVENNESS) for name, g in groups.items()}
-        weights = np.stack([_part_weights(aligned, group) for group in groups.values()])
-        weights /= np.maximum(weights.sum(0), 1.0)
-        changes = np.stack([matrix[:3, :3] - np.eye(3) for matrix in residuals.values()])
-        linear = (np.eye(3) + np.einsum("pn,pij->nij", weights, changes)) @ linear
+    groups = {name: list(group) for name, group in SYNC_PARTS.items()}
+    residuals = {name: fit_affine(aligned[g], portrait_shape[g], ridge=EVENNESS) for name, g in groups.items()}
+    weights = np.stack([_part_weights(aligned, group) for group in groups.values()])
+    weights /= np.maximum(weights.sum(0), 1.0)
+    changes = np.stack([matrix[:3, :3] - np.eye(3) for matrix in residuals.values()])
+    linear = (np.eye(3) + np.einsum("pn,pij->nij", weights, changes)) @ full_face[:3, :3]
     return MotionTransforms(full_face=full_face, parts=residuals, linear=linear, scale=similarity.scale)
 
 
