@@ -87,19 +87,18 @@ def polygon_coverage(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def region_masks(points_px: np.ndarray, height: int, width: int, expand: float = FACE_EXPAND) -> np.ndarray:
+def region_masks(points_px: np.ndarray, height: int, width: int) -> np.ndarray:
     """Masks that say where each region's audio attention acts while animating.
 
     Args:
         points_px: landmarks of the portrait, ``(478, 2 or more)`` in pixels.
         height: of the picture the landmarks belong to.
         width: of that picture.
-        expand: growth of the face box; the lip box always doubles.
 
     Returns:
         uint8 ``(3, 64, 64)``: pose, expression, lip (the order of `portraitanim.types.REGION_NAMES`).
     """
-    face = soft_mask(face_box(points_px, height, width, expand), height, width, FACE_BLUR_KERNEL)
+    face = soft_mask(face_box(points_px, height, width), height, width, FACE_BLUR_KERNEL)
     lip = soft_mask(lip_box(points_px, height, width), height, width, LIP_BLUR_KERNEL)
     # Truncated as published: the product may fall one level below 255 - face.
     pose = ((1 - face / 255) * 255).astype(np.uint8)

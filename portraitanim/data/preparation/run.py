@@ -98,12 +98,11 @@ def prepare(
         return list_dataset(state, config, listing)
 
 
-def merge_shards(output: Path, config: PreparationConfig | None = None) -> DatasetSummary:
-    """List the dataset whose shards were prepared one by one.
+def merge_shards(output: Path) -> DatasetSummary:
+    """List the dataset whose shards were prepared one by one, with the config that they were prepared with.
 
     Args:
         output: the dataset's folder.
-        config: ``None`` for the config that the shards were prepared with.
 
     Raises:
         InputError: there are no shards, some are not finished, or they are of different lists.
@@ -122,9 +121,7 @@ def merge_shards(output: Path, config: PreparationConfig | None = None) -> Datas
     if any(listing != listings[0] or listing is None for listing in listings):
         raise InputError(f"The shards in {output} were made from different lists of videos. Prepare them again.")
     with only_run(state.folder / "run-1-of-1.lock"):
-        return list_dataset(
-            state, config or stored_config(output), [ListedSource(**line) for line in listings[0]["listing"]]
-        )
+        return list_dataset(state, stored_config(output), [ListedSource(**line) for line in listings[0]["listing"]])
 
 
 def stored_config(output: Path) -> PreparationConfig:
