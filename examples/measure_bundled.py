@@ -2,8 +2,8 @@
 
     python examples/measure_bundled.py --media SHARED_MEDIA --output results.json [--weights tiny]
 
-``SHARED_MEDIA`` has the folders portraits, speech and talking. Prints JSON: each number is measured on the videos that
-are made here (and kept in --videos, if it is given).
+``SHARED_MEDIA`` has the folders portraits, speech and talking. Prints the results as well. Each number is measured on
+videos that are made here.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ
 from portraitanim.evaluation.aligned_face import upper_face_ssim
 from portraitanim.evaluation.liveliness import count_blinks, eye_openness, head_motion
 from portraitanim.evaluation.talking import has_face, landmark_distance, mouth_opening, opening_agreement
+from portraitanim.face.alignment import FaceCrop
 from portraitanim.face.landmarks import FaceMesh
 from portraitanim.media.audio import load_audio, save_audio, to_mono
 from portraitanim.media.contact_sheet import contact_sheet, spread_indices
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import iter_video
+from portraitanim.pipelines.animation_inputs import InputReader
 from portraitanim.pipelines.animator import Animator
+from portraitanim.progress import SilentProgress
 from portraitanim.types import AudioTrack
 
 SPEECH = ("hallo_1.wav", "echomimic_en_girl.wav")
@@ -60,19 +63,19 @@ def main() -> None:
     parser.add_argument("--portraits", type=int, default=len(HELD_OUT_PORTRAITS), help="how many of the held-out ones")
     parser.add_argument("--sheet", type=Path, help="contact sheet of the talking portraits (PNG)")
     arguments = parser.parse_args()
-    with FaceMesh() as mesh:
-        results = Measurement(open_animator(arguments.weights), mesh, arguments.media, arguments.seconds)
+    with FaceMesh() as mesh, tempfile.TemporaryDirectory() as scratch:
+        animator = open_animator(arguments.weights)
+        results = Measurement(animator, mesh, arguments.media, Path(scratch), arguments.seconds)
         report = results.all(HELD_OUT_PORTRAITS[: arguments.portraits], arguments.sheet)
     arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
 
 
 class Measurement:
-    """Videos of one set of weights, and numbers about them."""
+    """Videos of one set of weights, and numbers about them; ``scratch`` is a folder for what the videos are made of."""
 
-    def __init__(self, animator: Animator, mesh: FaceMesh, media: Path, seconds: float) -> None:
-        self.animator, self.mesh, self.media, self.seconds = animator, mesh, media, seconds
-        self.scratch = Path(tempfile.mkdtemp())
+    def __init__(self, animator: Animator, mesh: FaceMesh, media: Path, scratch: Path, seconds: float) -> None:
+        self.animator, self.mesh, self.media, self.scratch, self.seconds = animator, mesh, media, scratch, seconds
 
     def all(self, names: tuple[str, ...], sheet: Path | None) -> dict[str, Any]:
         """Every measurement, as plain data."""
@@ -171,9 +174,6 @@ class Measurement:
         animator = self.animator
         parts = tuple(part for part in FACE_PARTS if part in animator.preset.landmark_parts)
         options = AnimationOptions(duration_seconds=self.seconds, parts=parts)
-        from portraitanim.pipelines.animation_inputs import InputReader
-        from portraitanim.progress import SilentProgress
-
         source = self.media / "talking" / driving
         with InputReader(animator.parts, animator.plan(None, source, options), options, SilentProgress()) as reader:
             conditioning = reader.read(portrait, None, source).conditioning
@@ -222,8 +222,6 @@ class Measurement:
 
     def crop(self, portrait: Path) -> tuple[np.ndarray, np.ndarray]:
         """The portrait as the networks see it, and its landmarks."""
-        from portraitanim.face.alignment import FaceCrop
-
         picture = load_image(portrait)
         points = self.mesh.search(picture).require(portrait.name)[0].points
         crop = FaceCrop.around(points, self.animator.preset.sampling.size_px)

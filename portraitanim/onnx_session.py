@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from portraitanim.errors import DamagedWeightsError, InputError, MissingWeightsError
+from portraitanim.runtime import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def open_session(path: Path, *, install: str, device: str = "cpu", num_threads: 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     # Left to itself, onnxruntime pins threads to cores that a container may not have, and says so on stderr.
-    options.intra_op_num_threads = num_threads or min(_MAX_THREADS, _num_cores())
+    options.intra_op_num_threads = num_threads or min(_MAX_THREADS, num_cores())
     options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
@@ -74,10 +74,3 @@ def _providers(device: str) -> list[Any]:
 
 def _provider_name(provider: Any) -> str:
     return str(provider[0] if isinstance(provider, tuple) else provider)
-
-
-def _num_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1

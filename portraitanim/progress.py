@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ class ProgressTask(Protocol):
         """Say what is being done now."""
 
 
-@runtime_checkable
 class ProgressReporter(Protocol):
     """Shows, or ignores, the progress of named tasks."""
 
@@ -28,7 +27,9 @@ class ProgressReporter(Protocol):
         """Open a task of ``total`` units (``None``: unknown) and close it on leaving the context."""
 
 
-class _SilentTask:
+class SilentTask:
+    """Shows nothing."""
+
     def advance(self, amount: float = 1.0) -> None:
         return None
 
@@ -42,4 +43,4 @@ class SilentProgress:
     @contextmanager
     def task(self, description: str, total: float | None = None) -> Iterator[ProgressTask]:
         """See `ProgressReporter.task`."""
-        yield _SilentTask()
+        yield SilentTask()

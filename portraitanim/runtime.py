@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,14 @@ def noise_generator(seed: int) -> torch.Generator:
     import torch
 
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def num_cores() -> int:
+    """How many cores this process may use; of a container or a batch job that can be fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 def return_freed_memory() -> None:

@@ -64,9 +64,7 @@ def family_of(folder: Path) -> EncoderFamily:
         DamagedWeightsError: it cannot be read.
         ConfigError: it is of another kind.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise MissingWeightsError(f"There is no {path}. {folder_advice('wav2vec2 or whisper')}")
+    path = _config_path(folder, "wav2vec2 or whisper")
     kind = _read_json(path).get("model_type")
     if kind == "wav2vec2":
         return "wav2vec2"
@@ -114,10 +112,8 @@ def require_fit(audio: AudioConfig, network: NetworkConfig, folder: Path) -> Non
         MissingWeightsError: the folder has no config.
         DamagedWeightsError: the config cannot be read.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise MissingWeightsError(f"There is no {path}. {folder_advice(audio.family)}")
-    layers, width = states_shape(audio.family, read_encoder_config(audio.family, path))
+    config = read_encoder_config(audio.family, _config_path(folder, audio.family))
+    layers, width = states_shape(audio.family, config)
     projection, unet = network.audio_projection, network.denoising_unet
     wanted: dict[str, tuple[int | None, int]] = {}
     if projection is not None:
@@ -181,10 +177,7 @@ def build_encoder(family: str, folder: Path) -> Any:
         DamagedWeightsError: the config cannot be read.
         ConfigError: the checkpoint is of another family.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise MissingWeightsError(f"There is no {path}. {folder_advice(family)}")
-    config = read_encoder_config(family, path)
+    config = read_encoder_config(family, _config_path(folder, family))
     if family == "whisper":
         from portraitanim.audio.whisper import WhisperAudioEncoder
 
@@ -226,6 +219,13 @@ def link_encoder(source: Path, folder: Path) -> None:
 def _tensors(encoder: Any) -> dict[str, torch.Tensor]:
     """Weights that states depend on: the mask of pre-training is left out, which files may lack."""
     return {name: value for name, value in encoder.state_dict().items() if name != "masked_spec_embed"}
+
+
+def _config_path(folder: Path, family: str) -> Path:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise MissingWeightsError(f"There is no {path}. {folder_advice(family)}")
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
 from portraitanim.audio.waveform import check_fps
+from portraitanim.config.audio import WindowKind
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.types import AudioFeatures
 
@@ -60,7 +59,7 @@ def centred_windows(states: torch.Tensor, window: int = 5, *, frames: Sequence[i
     return _gather(states, centred_indices(len(states), window), frames)
 
 
-def num_whisper_frames(num_rows: int, fps: float, *, trim_to_audio: bool = False) -> int:
+def num_whisper_frames(num_rows: int, fps: float) -> int:
     """How many video frames a sound of ``num_rows`` Whisper states makes.
 
     EchoMimic counts until the row of a frame lies behind the last state, and one more: one to three frames more than
@@ -69,15 +68,12 @@ def num_whisper_frames(num_rows: int, fps: float, *, trim_to_audio: bool = False
     Args:
         num_rows: number of states at 50 Hz.
         fps: video frames per second.
-        trim_to_audio: ``False`` counts as published; ``True`` only frames that begin within the sound.
 
     Raises:
         InputError: a number is out of range.
     """
     _require_rows(num_rows)
     check_fps(fps)
-    if trim_to_audio:
-        return math.ceil(num_rows * fps / WHISPER_RATE_HZ)
     rows_per_frame = WHISPER_RATE_HZ / fps
     # The published loop counts up from zero; its end is at most two frames from here.
     frame = max(0, int((num_rows + 1) / rows_per_frame) - 2)
@@ -86,7 +82,7 @@ def num_whisper_frames(num_rows: int, fps: float, *, trim_to_audio: bool = False
     return frame + 1
 
 
-def whisper_indices(num_rows: int, fps: float, *, trim_to_audio: bool = False) -> torch.Tensor:
+def whisper_indices(num_rows: int, fps: float) -> torch.Tensor:
     """Rows that each frame sees: four before its own to five after, edge rows repeated (EchoMimic).
 
     The own row of frame i is ``int(i * 50 / fps)``; at 24 fps it advances by 2, 2, ..., 3.
@@ -94,7 +90,6 @@ def whisper_indices(num_rows: int, fps: float, *, trim_to_audio: bool = False) -
     Args:
         num_rows: number of states at 50 Hz.
         fps: video frames per second.
-        trim_to_audio: see `num_whisper_frames`.
 
     Returns:
         int64 ``(frames, 10)``.
@@ -102,21 +97,18 @@ def whisper_indices(num_rows: int, fps: float, *, trim_to_audio: bool = False) -
     Raises:
         InputError: a number is out of range.
     """
-    num_frames = num_whisper_frames(num_rows, fps, trim_to_audio=trim_to_audio)
+    num_frames = num_whisper_frames(num_rows, fps)
     own = torch.tensor([int(frame * WHISPER_RATE_HZ / fps) for frame in range(num_frames)])
     offsets = torch.arange(-ROWS_BEFORE, ROWS_AFTER + 1)
     return (own[:, None] + offsets).clamp(0, num_rows - 1)
 
 
-def whisper_windows(
-    states: torch.Tensor, fps: float, *, trim_to_audio: bool = False, frames: Sequence[int] | None = None
-) -> torch.Tensor:
+def whisper_windows(states: torch.Tensor, fps: float, *, frames: Sequence[int] | None = None) -> torch.Tensor:
     """The Whisper states that each video frame sees (EchoMimic).
 
     Args:
         states: ``(steps, layers, width)`` at 50 Hz.
         fps: video frames per second.
-        trim_to_audio: see `num_whisper_frames`.
         frames: only these frames; ``None`` is every frame.
 
     Returns:
@@ -127,16 +119,15 @@ def whisper_windows(
         InputError: a number is out of range.
     """
     _require_states(states)
-    return _gather(states, whisper_indices(len(states), fps, trim_to_audio=trim_to_audio), frames)
+    return _gather(states, whisper_indices(len(states), fps), frames)
 
 
 def frame_windows(
     features: AudioFeatures,
-    kind: Literal["centred", "whisper"],
+    kind: WindowKind,
     fps: float,
     *,
     window: int = 5,
-    trim_to_audio: bool = False,
     frames: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """The states that each video frame sees, by the kind that a preset names (``audio.window``).
@@ -146,8 +137,6 @@ def frame_windows(
         kind: ``centred`` for states at the video rate, ``whisper`` for states at 50 Hz.
         fps: video frames per second.
         window: rows per frame of ``centred``; ``whisper`` always has 10.
-        trim_to_audio: leave out frames without sound of their own: the silence that fills the last clip
-            (``centred``), or the published surplus (``whisper``). Their neighbours still see the padding.
         frames: only these frames; ``None`` is every frame.
 
     Returns:
@@ -164,10 +153,8 @@ def frame_windows(
             f"{features.encoder}. Encode the sound again, or choose the other kind in audio.window."
         )
     if kind == "whisper":
-        return whisper_windows(features.states, fps, trim_to_audio=trim_to_audio, frames=frames)
-    _require_states(features.states)
-    table = centred_indices(len(features.states), window)
-    return _gather(features.states, table[: features.num_valid_steps] if trim_to_audio else table, frames)
+        return whisper_windows(features.states, fps, frames=frames)
+    return centred_windows(features.states, window, frames=frames)
 
 
 def _gather(states: torch.Tensor, table: torch.Tensor, frames: Sequence[int] | None) -> torch.Tensor:

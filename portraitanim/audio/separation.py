@@ -18,10 +18,12 @@ WEIGHTS_NAME = "kim-vocal-2"
 """Name of the weights in the registry."""
 
 NETWORK_FILE = "Kim_Vocal_2.onnx"
+RATE_HZ = 44_100
+"""The rate that the network works at: it hears more than speech encoders do. Sound at others is resampled."""
 
 # The network reads spectra of 44.1 kHz stereo: real and imaginary part of left, then of right, for the lower 3072
 # bins (17.6 kHz) of 256 frames (UVR's model data for Kim_Vocal_2).
-_RATE_HZ, _FFT, _HOP = 44_100, 7680, 1024
+_FFT, _HOP = 7680, 1024
 _NUM_BINS, _NUM_FRAMES = 3072, 256
 _CHUNK = _HOP * (_NUM_FRAMES - 1)
 _MARGIN = _FFT // 2
@@ -105,7 +107,7 @@ class VocalSeparator:
                 rate_hz, num_channels = chunk.sample_rate_hz, chunk.samples.shape[0]
                 if num_channels not in (1, 2):
                     raise InputError(f"The voice is taken from mono or stereo sound, got {num_channels} channels.")
-                into, out_of = _Resampler(rate_hz, _RATE_HZ), _Resampler(_RATE_HZ, rate_hz)
+                into, out_of = _Resampler(rate_hz, RATE_HZ), _Resampler(RATE_HZ, rate_hz)
                 overlap = _OverlapAdd(self._fade)
             if (chunk.sample_rate_hz, chunk.samples.shape[0]) != (rate_hz, num_channels):
                 raise InputError("The pieces of this sound differ in rate or channels. Expected pieces of one sound.")

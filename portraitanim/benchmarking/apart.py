@@ -42,7 +42,9 @@ def answer(run: Callable[[], ScenarioResult | MemoryCheck]) -> dict[str, Any]:
     except PortraitAnimError as error:
         return {"error": str(error), "exit_code": error.exit_code}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "memory" in str(error):
+        from portraitanim.pipelines.memory_retry import is_out_of_memory
+
+        if is_out_of_memory(error):
             known = OutOfMemoryError("Not enough memory. Choose a smaller --size or --dtype bf16.")
             return {"error": str(known), "exit_code": known.exit_code}
         raise

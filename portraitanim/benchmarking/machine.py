@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from portraitanim.runtime import num_cores
+
 _CUDA_SIDE, _CPU_SIDE = 8192, 2048
 _PEAK_REPEATS = 5
 
@@ -47,12 +49,11 @@ class Machine:
 
 def describe_machine(device: torch.device) -> Machine:
     """The machine as it is now."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cuda = f", CUDA {torch.version.cuda}" if torch.version.cuda else ""
     return Machine(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         processor=_processor(),
-        num_cores=cores,
+        num_cores=num_cores(),
         num_threads=torch.get_num_threads(),
         platform=platform.platform(),
         python=platform.python_version(),

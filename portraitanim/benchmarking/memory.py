@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from types import TracebackType
 
@@ -26,7 +25,7 @@ class MemoryPeak:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._process = psutil.Process(os.getpid())
+        self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.host_bytes = 0

@@ -13,7 +13,8 @@ from portraitanim.benchmarking.scenarios import RANDOM_WEIGHTS
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.schema import Preset
 from portraitanim.config.speeds import fits_small_decoder
-from portraitanim.pipelines.animator import Animator, AnimatorParts
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import AnimatorParts
 from portraitanim.pipelines.build import build_pipeline
 
 if TYPE_CHECKING:

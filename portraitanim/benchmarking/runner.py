@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 
 from portraitanim.benchmarking.flops import FlopMeter
 from portraitanim.benchmarking.machine import describe_machine, measure_matrix_peak, synchronize
@@ -27,14 +25,15 @@ from portraitanim.benchmarking.stages import StageClock, StageReading, scale_flo
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.media.audio import load_audio, save_audio
 from portraitanim.pipelines.animation_plan import AnimationPlan
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
+from portraitanim.pipelines.memory_plan import dtype_name
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 from portraitanim.types import AudioTrack
 
 OpenAnimator = Callable[[Scenario], Animator]
 """Makes the animator of a scenario: this floor does not know where weights are installed."""
 
-_DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _WARM_UP_STEPS = 2
 
 
@@ -151,7 +150,7 @@ def _warm_up(
         clock = StageClock(animator.parts.pipeline.device, meter.read)
         with clock.attached(animator):
             animator.animate(portrait, sound, output=folder / "warm-up.mp4", options=short, progress=times)
-    now, created = time.time(), psutil.Process(os.getpid()).create_time()
+    now, created = time.time(), psutil.Process().create_time()
     return clock.take().flops, now - created - (time.perf_counter() - times.times[0])
 
 
@@ -182,7 +181,7 @@ def _resolved(scenario: Scenario, animator: Animator, plan: AnimationPlan) -> Sc
         preset=animator.preset.name if scenario.preset is None else scenario.preset,
         size_px=plan.sampling.size_px,
         num_steps=plan.sampling.num_inference_steps,
-        dtype=_DTYPE_NAMES[pipeline.denoising_unet.dtype],
+        dtype=dtype_name(pipeline.denoising_unet.dtype),
         device=str(pipeline.device),
     )
 

@@ -8,11 +8,10 @@ from itertools import product
 from pathlib import Path
 
 from portraitanim.config.animation import AnimationOptions
-from portraitanim.config.presets import load_preset, parse_assignment
+from portraitanim.config.presets import load_preset, parse_assignments
 from portraitanim.config.schema import Preset
 from portraitanim.config.speeds import Speed
 from portraitanim.config.variants import Variant, parse_variant
-from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError, InputError
 
 RANDOM_WEIGHTS = "random"
@@ -97,15 +96,12 @@ class Scenario:
 
     def animation_options(self, fps: float) -> AnimationOptions:
         """The options of the timed run, for a video at this frame rate."""
-        overrides: dict = {}
-        for text in self.assignments:
-            overrides = merge(overrides, parse_assignment(text))
         return AnimationOptions(
             size_px=self.size_px,
             steps=self.num_steps,
             duration_seconds=self.num_frames / fps,
             speed=self.speed,
-            overrides=overrides,
+            overrides=parse_assignments(self.assignments),
         )
 
     def network_preset(self) -> Preset:

@@ -8,6 +8,7 @@ the host does not wait for, so that the timed run stays the run as it is.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -210,12 +211,5 @@ def scale_flops(counted: dict[Call, int], calls: Counter[Call]) -> tuple[dict[st
         same = [(other, value) for other, value in known if other[1:] == shape[1:]]
         other, value = (same or known)[0]
         is_exact = is_exact and bool(same) and stage != "denoising"
-        flops[stage] += count * value * _volume(shape) / _volume(other)
+        flops[stage] += count * value * math.prod(shape) / math.prod(other)
     return dict(flops), is_exact
-
-
-def _volume(shape: tuple[int, ...]) -> float:
-    volume = 1.0
-    for side in shape:
-        volume *= side
-    return volume

@@ -168,7 +168,8 @@ def load_animator(
         cache: keep what is computed of a portrait on disk, see `FeatureCache`.
     """
     from portraitanim.audio.encoders import load_named_encoder
-    from portraitanim.pipelines.animator import Animator, AnimatorParts
+    from portraitanim.pipelines.animator import Animator
+    from portraitanim.pipelines.animator_parts import AnimatorParts
     from portraitanim.pipelines.feature_cache import FeatureCache
     from portraitanim.pipelines.weights_folder import load_pipeline
     from portraitanim.runtime import resolve_device, resolve_dtype

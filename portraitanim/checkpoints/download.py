@@ -12,10 +12,11 @@ from typing import Any
 
 from portraitanim.checkpoints.file_download import download_file
 from portraitanim.checkpoints.folder_swap import written_whole
-from portraitanim.checkpoints.manifest import git_sha1_of, record_file, sha256_of, write_manifest
+from portraitanim.checkpoints.manifest import git_sha1_of, record_file, write_manifest
 from portraitanim.checkpoints.registry import REGISTRY, WeightsEntry, find_entry
 from portraitanim.checkpoints.store import folder_of, installed
 from portraitanim.errors import CheckpointError, DamagedWeightsError, NetworkUnavailableError, PortraitAnimError
+from portraitanim.media.files import sha256_of
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from portraitanim.errors import CheckpointError
 from portraitanim.models.evaluators.face_reconstruction import FaceReconstruction
 from portraitanim.models.evaluators.i3d import I3D
 from portraitanim.models.evaluators.inception import InceptionV3
+from portraitanim.models.evaluators.loading import MODEL_FILE
 from portraitanim.models.evaluators.lpips import Lpips
 from portraitanim.models.evaluators.s3fd import S3FD
 from portraitanim.models.evaluators.syncnet import SyncNet
 
-MODEL_FILE = "model.safetensors"
 _COUNTER = "num_batches_tracked"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from portraitanim.errors import InputError, PortraitAnimError
+from portraitanim.media.files import replace_folder
 
 _GIB = 1 << 30
 
@@ -42,24 +43,10 @@ def written_whole(target: Path, overwrite: bool, size_bytes: int = 0) -> Iterato
                 "Make room, or choose another folder."
             )
         yield partial
-        _replace(partial, target)
+        replace_folder(partial, target)
     except OSError as error:
         raise PortraitAnimError(
             f"Could not write {target}: {error.strerror or error}. Nothing was left behind."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = partial.with_name(partial.name + "-old")
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -13,11 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from portraitanim.checkpoints.key_table import KeyTable, Rule, shape_text, translate
+from portraitanim.checkpoints.key_table import KeyTable, Rule, shape_text
 from portraitanim.config.schema import Preset
 from portraitanim.models.motion_module import sinusoidal_positions
-
-__all__ = ["AUTOENCODER_KEYS", "ECHOMIMIC_KEYS", "HALLO_KEYS", "KeyTable", "TableOf", "base_unet_keys", "translate"]
 
 TableOf = Callable[[Preset], KeyTable]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from portraitanim.errors import DamagedWeightsError, MissingWeightsError
+from portraitanim.media.files import sha256_of
 
 MANIFEST_NAME = "portraitanim.json"
 _FORMAT = 1
@@ -161,17 +162,6 @@ def _state(folder: Path, record: FileRecord, on_bytes: Callable[[int], None] | N
     if sha256_of(path, on_bytes) != record.sha256:
         return FileState(path=record.path, state="damaged", detail="other bytes than were written")
     return FileState(path=record.path, state="intact")
-
-
-def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            if on_bytes is not None:
-                on_bytes(len(chunk))
-    return digest.hexdigest()
 
 
 def git_sha1_of(path: Path) -> str:

@@ -57,11 +57,6 @@ def installed_names() -> list[str]:
     return [name for name in REGISTRY if installed(name) is not None]
 
 
-def installed_size_bytes(name: str) -> int:
-    """Size of installed weights on the disk, by their manifest."""
-    return sum(record.size_bytes for record in read_manifest(require(name)).files)
-
-
 def audio_encoder_folder(pipeline_folder: Path, audio: AudioConfig) -> Path | None:
     """Folder of the audio encoder of weights: their own, else the installed one; ``None`` where it has no weights.
 

@@ -261,7 +261,7 @@ def animate(
     if check:
         run_check(portrait, audio, options, machine, as_json)
         return
-    from portraitanim.pipelines.animator import OutputOptions
+    from portraitanim.pipelines.animator_parts import OutputOptions
     from portraitanim.pipelines.batch import AnimationJob, default_output, read_jobs
 
     files = OutputOptions(overwrite=overwrite, resume=resume, preview=preview, debug_folder=debug_dir, crf=crf)
@@ -314,12 +314,9 @@ def _execution(
 
 def _options(given: dict[str, Any], assignments: list[str]) -> AnimationOptions:
     from portraitanim.config.animation import AnimationOptions
-    from portraitanim.config.presets import parse_assignment
+    from portraitanim.config.presets import parse_assignments
     from portraitanim.config.schema import from_dict
-    from portraitanim.config.yaml_files import merge
 
-    overrides: dict[str, Any] = {}
-    for text in assignments:
-        overrides = merge(overrides, parse_assignment(text))
-    options: AnimationOptions = from_dict(AnimationOptions, {**given, "overrides": overrides})
+    values = {**given, "overrides": parse_assignments(assignments)}
+    options: AnimationOptions = from_dict(AnimationOptions, values)
     return options

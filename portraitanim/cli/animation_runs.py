@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from portraitanim.config.schema import Preset
     from portraitanim.findings import Finding
     from portraitanim.media.live_sound import LiveSound
-    from portraitanim.pipelines.animator import Animator, OutputOptions
+    from portraitanim.pipelines.animator import Animator
+    from portraitanim.pipelines.animator_parts import OutputOptions
     from portraitanim.pipelines.batch import AnimationJob
     from portraitanim.pipelines.memory_plan import MemoryPlan
 

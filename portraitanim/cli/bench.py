@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portraitanim.cli.bench_runs import compare_quality, open_scenario
+from portraitanim.cli.bench_runs import compare_quality, open_scenario, write_report
 from portraitanim.cli.bench_tables import (
     show_comparisons,
     show_machines,
@@ -231,7 +231,6 @@ def _check_memory(scenarios: list[Scenario], output: Path | None, as_json: bool)
     """Predicted against measured memory, each scenario in a process of its own."""
     from portraitanim.benchmarking.apart import encode_scenario, run_apart
     from portraitanim.benchmarking.memory_result import MemoryCheck
-    from portraitanim.media.files import whole_file
 
     checks: list[MemoryCheck] = []
     with console.progress().task("Measuring memory", len(scenarios)) as task:
@@ -241,10 +240,7 @@ def _check_memory(scenarios: list[Scenario], output: Path | None, as_json: bool)
             checks.append(run_apart(words, MemoryCheck.from_dict))
             task.advance()
     values = [check.to_dict() for check in checks]
-    if output is not None:
-        with whole_file(output) as partial:
-            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        console.note(f"Report: {output}")
+    write_report(values, output)
     console.json(values) if as_json else show_memory_checks(checks)
     if not all(check.is_close for check in checks):
         console.error("A prediction is more than 10 % away from what was measured.")
@@ -278,7 +274,6 @@ def _show(
     from dataclasses import replace
 
     from portraitanim.benchmarking.report import compare, differing_machines
-    from portraitanim.media.files import whole_file
 
     for failure in report.failures:
         console.error(f"{failure.label}: {failure.message}")
@@ -298,10 +293,7 @@ def _show(
         show_stages(report.results)
         show_comparisons(report.comparisons)
         show_machines(report.results)
-    if output is not None:
-        with whole_file(output) as partial:
-            partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        console.note(f"Report: {output}")
+    write_report(report.to_dict(), output)
     if chart is not None and report.results:
         from portraitanim.benchmarking.chart import draw_chart
 

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from portraitanim.pipelines.animator import Animator
 
 
+def write_report(values: object, output: Path | None) -> None:
+    """Write what was measured as JSON, where a file is named."""
+    from portraitanim.media.files import whole_file
+
+    if output is None:
+        return
+    with whole_file(output) as partial:
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    console.note(f"Report: {output}")
+
+
 def open_scenario(scenario: Scenario) -> Animator:
     """Load what a scenario names, or make random networks of the same size."""
     from portraitanim.benchmarking.random_weights import random_animator
@@ -82,14 +93,10 @@ def compare_quality(
         InputError: there is nothing to compare with.
     """
     from portraitanim.benchmarking.quality import measure_quality
-    from portraitanim.media.files import whole_file
 
     with console.progress().task("Comparing", len(scenarios)) as task:
         report = measure_quality(scenarios, open_scenario, *files, _meters(), task)
-    if output is not None:
-        with whole_file(output) as partial:
-            partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        console.note(f"Report: {output}")
+    write_report(report.to_dict(), output)
     if as_json:
         console.json(report.to_dict())
         return

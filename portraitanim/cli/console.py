@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from portraitanim.progress import ProgressReporter, ProgressTask
+from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress, SilentTask
 
 # Wider than any line of ours: a pipe has no edge at which a path should be broken.
 _NO_EDGE = 10_000
@@ -77,7 +77,7 @@ class Console:
 
     def progress(self) -> ProgressReporter:
         """A reporter for library calls: bars on a terminal, one line per task elsewhere, nothing with ``--quiet``."""
-        return _RichProgress(self._stderr(), quiet=self.quiet)
+        return SilentProgress() if self.quiet else _RichProgress(self._stderr())
 
     def set_up_logging(self, verbose: bool) -> None:
         """Show the library's log on stderr: warnings, or everything."""
@@ -119,30 +119,19 @@ class _RichTask:
         self._bars.update(self._task, description=escape(description))
 
 
-class _QuietTask:
-    def advance(self, amount: float = 1.0) -> None:
-        del amount
-
-    def describe(self, description: str) -> None:
-        del description
-
-
 class _RichProgress:
     """`ProgressReporter` that draws with rich; tasks may be nested."""
 
-    def __init__(self, console: RichConsole, quiet: bool) -> None:
-        self._console, self._quiet = console, quiet
+    def __init__(self, console: RichConsole) -> None:
+        self._console = console
         self._bars: Progress | None = None
 
     @contextmanager
     def task(self, description: str, total: float | None = None) -> Iterator[ProgressTask]:
         """See `ProgressReporter.task`."""
-        if self._quiet:
-            yield _QuietTask()
-            return
         if not self._console.is_terminal:
             self._console.print(f"{escape(description)} …", soft_wrap=True, highlight=False)
-            yield _QuietTask()
+            yield SilentTask()
             return
         if self._bars is not None:
             task = self._bars.add_task(escape(description), total=total)

@@ -213,14 +213,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _protocol(given: dict[str, Any], assignments: list[str]) -> EvaluationProtocol:
-    from portraitanim.config.presets import parse_assignment
-    from portraitanim.config.yaml_files import merge
+    from portraitanim.config.presets import parse_assignments
     from portraitanim.evaluation.protocol import EvaluationProtocol
 
     values = {name: value for name, value in given.items() if value is not None}
-    for text in assignments:
-        values = merge(values, parse_assignment(text))
-    return EvaluationProtocol.from_dict(values)
+    return EvaluationProtocol.from_dict(parse_assignments(assignments, values))
 
 
 def _list_metrics(as_json: bool) -> None:

@@ -30,15 +30,16 @@ def end_with_exit_code(reports: Sequence[EvaluationReport]) -> None:
     Raises:
         typer.Exit: with `INCOMPLETE` or `CLIPS_FAILED`.
     """
+    from portraitanim.evaluation.report import PULL
+
     missing = {left_out.metric: left_out for report in reports for left_out in report.left_out}
     failed = sum(report.num_failed for report in reports)
     if failed:
         console.error(f"{failed} clips could not be measured; {reports[0].output}/clips.jsonl says why.")
     if missing:
-        commands = " ".join(dict.fromkeys(left_out.command.split()[-1] for left_out in missing.values()))
+        names = dict.fromkeys(name for left_out in missing.values() for name in left_out.weights)
         console.error(
-            f"The table is incomplete: {', '.join(missing)} could not be measured. "
-            f"Run: portraitanim weights pull {commands}"
+            f"The table is incomplete: {', '.join(missing)} could not be measured. Run: {PULL} {' '.join(names)}"
         )
         raise typer.Exit(INCOMPLETE)
     if failed:
@@ -153,15 +154,11 @@ def reanimated(
     from dataclasses import replace
 
     from portraitanim.checkpoints.animators import open_animator
-    from portraitanim.config.presets import parse_assignment
+    from portraitanim.config.presets import parse_assignments
     from portraitanim.config.sweep import SweepConfig, SweepRun
-    from portraitanim.config.yaml_files import merge
     from portraitanim.evaluation.reanimation import reanimate
 
-    values: dict[str, Any] = {}
-    for text in assignments:
-        values = merge(values, parse_assignment(text))
-    run = SweepRun(name=weights or "weights", options=values)
+    run = SweepRun(name=weights or "weights", options=parse_assignments(assignments))
     options = SweepConfig(title="one", runs=(run,)).options_of(run)
     animator = open_animator(weights, device=device)
     held_out = choice.open(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from portraitanim.cli.console import console
 from portraitanim.errors import InputError
+from portraitanim.runtime import num_cores
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ def prep(
             _sources(raw or [], output, dataset, annotations),
             output,
             settings,
-            num_workers=(os.cpu_count() or 1) if workers is None else workers,
+            num_workers=num_cores() if workers is None else workers,
             shard=share,
             networks=networks,
             judges=_judges(syncnet, separate_vocals),

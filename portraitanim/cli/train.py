@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from portraitanim.cli.console import console
-from portraitanim.config.presets import parse_assignment
+from portraitanim.config.presets import parse_assignments
 from portraitanim.config.recipes import STAGES, load_recipe
-from portraitanim.config.yaml_files import merge
 from portraitanim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,13 +45,11 @@ def train(
     With several GPUs or machines, start it by `accelerate launch -m portraitanim train ...`. The weights appear in
     OUTPUT/weights, where `animate --weights` reads them.
     """
-    overrides: dict = {}
+    given: dict[str, Any] = {}
     if data is not None:
-        own: dict[str, dict] = {"autoencoder": {"pictures": [str(data)]}, "audio": {"speech": str(data)}}
-        overrides = own.get(stage.value, {"data": {"root": str(data)}})
-    for text in assignments or []:
-        overrides = merge(overrides, parse_assignment(text))
-    resolved = load_recipe(config, stage.value, overrides)
+        own: dict[str, dict[str, Any]] = {"autoencoder": {"pictures": [str(data)]}, "audio": {"speech": str(data)}}
+        given = own.get(stage.value, {"data": {"root": str(data)}})
+    resolved = load_recipe(config, stage.value, parse_assignments(assignments or [], given))
     _check_usage(resolved, stage.value)
     if device not in ("auto", "cpu"):
         raise ConfigError(

@@ -11,6 +11,7 @@ AUDIO_ENCODER_FOLDER = "audio_encoder"
 """Subfolder of trained or converted weights that holds the audio encoder that they were trained with."""
 
 EncoderFamily = Literal["wav2vec2", "whisper", "log-mel"]
+WindowKind = Literal["centred", "whisper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class AudioConfig:
     weights: str | None = None
     fingerprint: str | None = None
     sample_rate_hz: int = 16000
-    window: Literal["centred", "whisper"] = "centred"
+    window: WindowKind = "centred"
 
     def __post_init__(self) -> None:
         if self.weights is not None and not self.is_family:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from portraitanim.config.checks import require
 from portraitanim.config.schema import from_dict
-from portraitanim.config.yaml_files import merge
+from portraitanim.config.yaml_files import merge, read_yaml
 from portraitanim.errors import ConfigError
 
 
@@ -27,9 +26,9 @@ class CropConfig:
     crf: int = 16
 
     def __post_init__(self) -> None:
-        _require(self.size_px >= 64 and self.size_px % 8 == 0, "crop.size_px", "a multiple of 8 from 64", self.size_px)
-        _require(0.2 <= self.face_share <= 1.0, "crop.face_share", "from 0.2 to 1", self.face_share)
-        _require(0 <= self.crf <= 51, "crop.crf", "from 0 to 51", self.crf)
+        require(self.size_px >= 64 and self.size_px % 8 == 0, "crop.size_px", "a multiple of 8 from 64", self.size_px)
+        require(0.2 <= self.face_share <= 1.0, "crop.face_share", "from 0.2 to 1", self.face_share)
+        require(0 <= self.crf <= 51, "crop.crf", "from 0 to 51", self.crf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +46,9 @@ class SceneConfig:
     max_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.cut_ratio > 0, "scenes.cut_ratio", "above 0", self.cut_ratio)
-        _require(self.num_frames_beside_cut >= 0, "scenes.num_frames_beside_cut", ">= 0", self.num_frames_beside_cut)
-        _require(self.max_seconds >= 1, "scenes.max_seconds", "at least 1", self.max_seconds)
+        require(self.cut_ratio > 0, "scenes.cut_ratio", "above 0", self.cut_ratio)
+        require(self.num_frames_beside_cut >= 0, "scenes.num_frames_beside_cut", ">= 0", self.num_frames_beside_cut)
+        require(self.max_seconds >= 1, "scenes.max_seconds", "at least 1", self.max_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ class SplitConfig:
     """Source videos whose mean embeddings agree more than this show one person."""
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.test_share <= 1.0, "split.test_share", "from 0 to 1", self.test_share)
+        require(0.0 <= self.test_share <= 1.0, "split.test_share", "from 0 to 1", self.test_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +112,9 @@ class PreparationConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
-        _require(0 < self.fps <= 120, "fps", "above 0 and at most 120", self.fps)
+        require(0 < self.fps <= 120, "fps", "above 0 and at most 120", self.fps)
         shortest = self.filters.min_seconds
-        _require(
+        require(
             shortest is None or shortest <= self.scenes.max_seconds,
             "filters.min_seconds",
             f"at most scenes.max_seconds = {self.scenes.max_seconds:g}",
@@ -147,19 +146,9 @@ def limits(filters: FilterConfig) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}). Give a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of config keys.")
     return values
-
-
-def _require(condition: bool, name: str, expected: str, got: Any) -> None:
-    if not condition:
-        raise ConfigError(f"{name} must be {expected}, got {got}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -51,3 +53,12 @@ def parse_assignment(text: str) -> dict[str, Any]:
     for part in reversed(parts):
         nested = {part: nested}
     return nested
+
+
+def parse_assignments(texts: Iterable[str], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Several of them as nested dicts, laid over ``base``; later ones win.
+
+    Raises:
+        ConfigError: as `parse_assignment`.
+    """
+    return reduce(merge, map(parse_assignment, texts), dict(base or {}))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from portraitanim.config.audio import AudioConfig
+from portraitanim.config.checks import require
 from portraitanim.errors import ConfigError
 
 _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
@@ -171,25 +172,25 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps
-        _require(1 <= steps <= 1000, "sampling.num_inference_steps", "from 1 to 1000", steps)
-        _require(0 <= self.seed < 2**63, "sampling.seed", "from 0 to 2**63 - 1", self.seed)
-        _require(self.size_px > 0 and self.size_px % 8 == 0, "sampling.size_px", "a multiple of 8", self.size_px)
-        _require(0 < self.fps <= 240, "sampling.fps", "above 0, at most 240", self.fps)
+        require(1 <= steps <= 1000, "sampling.num_inference_steps", "from 1 to 1000", steps)
+        require(0 <= self.seed < 2**63, "sampling.seed", "from 0 to 2**63 - 1", self.seed)
+        require(self.size_px > 0 and self.size_px % 8 == 0, "sampling.size_px", "a multiple of 8", self.size_px)
+        require(0 < self.fps <= 240, "sampling.fps", "above 0, at most 240", self.fps)
         for name in ("guidance_scale", "audio_guidance_scale", "image_guidance_scale"):
             scale = getattr(self, name)
-            _require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
-        _require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
-        _require(1 <= self.deep_every_steps <= 100, "sampling.deep_every_steps", "from 1 to 100", self.deep_every_steps)
+            require(scale is None or 0 <= scale <= 1000, f"sampling.{name}", "from 0 to 1000", scale)
+        require(self.noise_clamp is None or self.noise_clamp > 0, "sampling.noise_clamp", "above 0", self.noise_clamp)
+        require(1 <= self.deep_every_steps <= 100, "sampling.deep_every_steps", "from 1 to 100", self.deep_every_steps)
         for name in ("noise_scale", "shared_noise"):
-            _require(0 <= getattr(self, name) <= 1, f"sampling.{name}", "from 0 to 1", getattr(self, name))
-        _require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
-        _require(
+            require(0 <= getattr(self, name) <= 1, f"sampling.{name}", "from 0 to 1", getattr(self, name))
+        require(self.num_frames_per_clip >= 1, "sampling.num_frames_per_clip", ">= 1", self.num_frames_per_clip)
+        require(
             0 <= self.num_overlap_frames < self.num_frames_per_clip,
             "sampling.num_overlap_frames",
             f"from 0 to num_frames_per_clip - 1 = {self.num_frames_per_clip - 1}",
             self.num_overlap_frames,
         )
-        _require(
+        require(
             0 <= self.num_motion_frames <= self.num_frames_per_clip,
             "sampling.num_motion_frames",
             f"from 0 to num_frames_per_clip = {self.num_frames_per_clip}",
@@ -197,7 +198,7 @@ class SamplingConfig:
         )
         low, high = self.guidance_interval
         within = 0.0 <= low <= high <= 1.0
-        _require(within, "sampling.guidance_interval", "0 <= low <= high <= 1", self.guidance_interval)
+        require(within, "sampling.guidance_interval", "0 <= low <= high <= 1", self.guidance_interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,18 +252,13 @@ class Preset:
         return AudioProjectionConfig.window if projection is None else projection.window
 
 
-def _require(condition: bool, name: str, expected: str, got: Any) -> None:
-    if not condition:
-        raise ConfigError(f"{name} must be {expected}, got {got}.")
-
-
 def _check_preset(preset: Preset) -> None:
     network, unet = preset.network, preset.network.denoising_unet
     levels = len(unet.block_out_channels)
     for name in ("attention_levels", "motion_levels"):
         got = len(getattr(unet, name))
-        _require(got == levels, f"network.denoising_unet.{name}", f"a list of {levels} values", f"{got} values")
-    _require(
+        require(got == levels, f"network.denoising_unet.{name}", f"a list of {levels} values", f"{got} values")
+    require(
         network.reference_unet.block_out_channels == unet.block_out_channels
         and network.reference_unet.attention_levels == unet.attention_levels
         and network.reference_unet.layers_per_block == unet.layers_per_block,
@@ -275,44 +271,44 @@ def _check_preset(preset: Preset) -> None:
         ("reference_unet", network.reference_unet.in_channels),
         ("denoising_unet", unet.in_channels),
     ):
-        _require(
+        require(
             channels == latent_channels,
             f"network.{name}.in_channels",
             f"autoencoder.latent_channels = {latent_channels}",
             channels,
         )
-    _require(
+    require(
         unet.reference_latent_channels in (0, latent_channels),
         "network.denoising_unet.reference_latent_channels",
         f"0 or autoencoder.latent_channels = {latent_channels}",
         unet.reference_latent_channels,
     )
-    _require(
+    require(
         network.condition_encoder.out_channels == unet.block_out_channels[0],
         "network.condition_encoder.out_channels",
         f"the first width of the denoising UNet ({unet.block_out_channels[0]})",
         network.condition_encoder.out_channels,
     )
     reads_identity = unet.cross_attention_source == "identity"
-    _require(
+    require(
         (network.identity_projection is not None) == reads_identity,
         "network.identity_projection",
         "set exactly when denoising_unet.cross_attention_source is 'identity'",
         network.identity_projection,
     )
-    _require(
+    require(
         bool(preset.landmark_parts) == (preset.condition_map == "landmarks"),
         "landmark_parts",
         "given exactly when condition_map is 'landmarks'",
         preset.landmark_parts,
     )
-    _require(
+    require(
         not preset.moves_portrait or (preset.condition_map == "landmarks" and unet.reference_latent_channels > 0),
         "moves_portrait",
         "off where condition_map is not 'landmarks' or denoising_unet.reference_latent_channels is 0",
         preset.moves_portrait,
     )
-    _require(
+    require(
         preset.sampling.num_frames_per_clip + preset.sampling.num_motion_frames <= unet.max_motion_positions,
         "sampling.num_frames_per_clip + num_motion_frames",
         f"at most network.denoising_unet.max_motion_positions = {unet.max_motion_positions}",
@@ -364,6 +360,8 @@ def from_dict(cls: type, values: Any, path: str = "") -> Any:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -378,7 +376,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be a mapping, got {value!r}.")
-        return value
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, got {value!r}.")

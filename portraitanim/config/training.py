@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from portraitanim.errors import ConfigError
+from portraitanim.config.checks import require
 
 Tracker = Literal["tensorboard", "wandb"]
 
@@ -49,15 +49,15 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "accumulation_steps", "checkpoint_every_steps", "keep_checkpoints"):
-            _require(getattr(self, name) >= 1, f"engine.{name}", ">= 1", getattr(self, name))
-        _require(self.log_every_steps >= 1, "engine.log_every_steps", ">= 1", self.log_every_steps)
+            require(getattr(self, name) >= 1, f"engine.{name}", ">= 1", getattr(self, name))
+        require(self.log_every_steps >= 1, "engine.log_every_steps", ">= 1", self.log_every_steps)
         known = get_args(Tracker)
         for tracker in self.trackers:
-            _require(tracker in known, "engine.trackers", f"some of {', '.join(known)}", repr(tracker))
-        _require(self.learning_rate > 0, "engine.learning_rate", "> 0", self.learning_rate)
-        _require(self.max_gradient_norm > 0, "engine.max_gradient_norm", "> 0", self.max_gradient_norm)
-        _require(self.warmup_steps >= 0, "engine.warmup_steps", ">= 0", self.warmup_steps)
-        _require(
+            require(tracker in known, "engine.trackers", f"some of {', '.join(known)}", repr(tracker))
+        require(self.learning_rate > 0, "engine.learning_rate", "> 0", self.learning_rate)
+        require(self.max_gradient_norm > 0, "engine.max_gradient_norm", "> 0", self.max_gradient_norm)
+        require(self.warmup_steps >= 0, "engine.warmup_steps", ">= 0", self.warmup_steps)
+        require(
             self.ema_decay is None or 0 <= self.ema_decay < 1, "engine.ema_decay", "null or in [0, 1)", self.ema_decay
         )
 
@@ -91,7 +91,7 @@ class AutoencoderTrainingConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.crop_px <= self.size_px and self.crop_px % 8 == 0,
             "crop_px",
             f"a multiple of 8 up to size_px = {self.size_px}",
@@ -150,9 +150,9 @@ class ClipConfig:
     masks: Literal["clip", "reference"] = "clip"
 
     def __post_init__(self) -> None:
-        _require(self.num_frames >= 1, "data.num_frames", ">= 1", self.num_frames)
-        _require(self.num_motion_frames >= 0, "data.num_motion_frames", ">= 0", self.num_motion_frames)
-        _require(0 <= self.stills <= 1, "data.stills", "a probability", self.stills)
+        require(self.num_frames >= 1, "data.num_frames", ">= 1", self.num_frames)
+        require(self.num_motion_frames >= 0, "data.num_motion_frames", ">= 0", self.num_motion_frames)
+        require(0 <= self.stills <= 1, "data.stills", "a probability", self.stills)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class DropConfig:
 
     def __post_init__(self) -> None:
         for name in ("reference", "audio", "motion", "first_clip"):
-            _require(0 <= getattr(self, name) <= 1, f"drops.{name}", "a probability", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, f"drops.{name}", "a probability", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class LandmarkConfig:
 
     def __post_init__(self) -> None:
         for name in ("everything", "eyebrows", "eyes", "pupils", "nose", "mouth"):
-            _require(0 <= getattr(self, name) <= 1, f"landmarks.{name}", "a probability", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, f"landmarks.{name}", "a probability", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +214,10 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         for name in ("noise", "reverb", "gain", "pitch", "flip", "colour"):
-            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", "a probability", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", "a probability", getattr(self, name))
         for name in ("noise_snr_db", "reverb_seconds", "gain_db", "pitch_semitones"):
             low, high = getattr(self, name)
-            _require(low <= high, f"augmentation.{name}", "(smallest, largest)", (low, high))
+            require(low <= high, f"augmentation.{name}", "(smallest, largest)", (low, high))
 
     @property
     def changes_sound(self) -> bool:
@@ -258,11 +258,11 @@ class ObjectiveConfig:
     lpips_weights: str | None = None
 
     def __post_init__(self) -> None:
-        _require(0 <= self.sampling_timesteps <= 1, "objective.sampling_timesteps", "a share", self.sampling_timesteps)
+        require(0 <= self.sampling_timesteps <= 1, "objective.sampling_timesteps", "a share", self.sampling_timesteps)
         for name in ("noise_offset", "lip_weight", "expression_weight", "spatial_weight", "lpips_weight"):
-            _require(getattr(self, name) >= 0, f"objective.{name}", ">= 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"objective.{name}", ">= 0", getattr(self, name))
         scale = self.noise_scale
-        _require(scale is None or 0 <= scale <= 1, "objective.noise_scale", "from 0 to 1", scale)
+        require(scale is None or 0 <= scale <= 1, "objective.noise_scale", "from 0 to 1", scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,9 +274,9 @@ class ValidationConfig:
     num_frames: int = 24
 
     def __post_init__(self) -> None:
-        _require(self.every_steps >= 0, "validation.every_steps", ">= 0", self.every_steps)
+        require(self.every_steps >= 0, "validation.every_steps", ">= 0", self.every_steps)
         for name in ("num_clips", "num_frames"):
-            _require(getattr(self, name) >= 1, f"validation.{name}", ">= 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"validation.{name}", ">= 1", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +305,7 @@ class TrainingConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             not (self.augmentation.changes_pictures and self.data.latents == "cached"),
             "data.latents",
             "'encode' with augmentation.flip or augmentation.colour (cached latents cannot be changed)",
@@ -314,8 +314,3 @@ class TrainingConfig:
 
 
 AnyTrainingConfig = TrainingConfig | AutoencoderTrainingConfig | AudioTrainingConfig
-
-
-def _require(condition: bool, name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ConfigError(f"{name} must be {expected}, got {got}.")

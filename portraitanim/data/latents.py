@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from portraitanim.data.records import read_manifest, write_manifest
-from portraitanim.media.files import whole_file
+from portraitanim.data.records import LATENTS, read_manifest, write_manifest
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video import iter_video
 from portraitanim.progress import ProgressReporter, SilentProgress
 
@@ -57,12 +57,12 @@ def cache_latents(
     done, count = [], 0
     with (progress or SilentProgress()).task("caching latents", len(records)) as shown:
         for record in records:
-            target = str(PurePosixPath(record.video).with_name("latents.safetensors"))
+            target = str(PurePosixPath(record.video).with_name(LATENTS))
             if made_by(root / target) != fingerprint:
                 stills = None if record.stills is None else root / record.stills
                 encode_clip(root / record.video, root / target, autoencoder, fingerprint, batch_size, stills)
                 count += 1
-            sha256 = {**record.sha256, target: hashlib.sha256((root / target).read_bytes()).hexdigest()}
+            sha256 = {**record.sha256, target: sha256_of(root / target)}
             done.append(replace(record, latents=target, sha256=sha256))
             shown.advance()
     write_manifest(root, done)

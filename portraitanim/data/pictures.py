@@ -13,6 +13,7 @@ from torch import Tensor
 
 from portraitanim.data.records import MANIFEST, read_manifest
 from portraitanim.errors import InputError
+from portraitanim.media.image import load_image
 from portraitanim.media.video import iter_video
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -61,10 +62,10 @@ class PictureDataset:
     @staticmethod
     def _read(picture: _Picture) -> Image.Image:
         if picture.seconds is None:
-            with Image.open(picture.path) as image:
-                return image.convert("RGB")
-        frame = next(iter_video(picture.path, start_seconds=picture.seconds)).image
-        return Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0)))
+            pixels = load_image(picture.path)
+        else:
+            pixels = next(iter_video(picture.path, start_seconds=picture.seconds)).image
+        return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def _find(root: Path) -> list[_Picture]:

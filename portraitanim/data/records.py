@@ -37,6 +37,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 SETTINGS = "dataset.json"
+VIDEO, AUDIO, FACE = "video.mp4", "audio.flac", "face.safetensors"
+STILLS, LATENTS = "stills.safetensors", "latents.safetensors"
+"""Names of a clip's files. Readers take them from the manifest."""
 
 Split = Literal["train", "test"]
 
@@ -117,25 +120,25 @@ class ClipRecord:
             raise InputError(f"{where}: not a clip record ({error}).") from None
 
 
-def read_manifest(root: Path, name: str = MANIFEST) -> Iterator[ClipRecord]:
+def read_manifest(root: Path) -> Iterator[ClipRecord]:
     """The clips of the dataset in ``root``.
 
     Raises:
         InputError: there is no manifest, or a line of it is damaged.
     """
-    path = Path(root) / name
+    path = Path(root) / MANIFEST
     if not path.is_file():
-        raise InputError(f"{root} is not a prepared dataset: it has no {name}. Make one with 'portraitanim prep'.")
+        raise InputError(f"{root} is not a prepared dataset: it has no {MANIFEST}. Make one with 'portraitanim prep'.")
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield ClipRecord.from_json(line, f"{path}, line {number}")
 
 
-def write_manifest(root: Path, records: Iterable[ClipRecord], name: str = MANIFEST) -> Path:
-    """Write the manifest in one piece, sorted by clip."""
-    path = Path(root) / name
+def write_manifest(root: Path, records: Iterable[ClipRecord]) -> Path:
+    """Write the manifest in one piece, sorted by clip; several processes may do so at once."""
+    path = Path(root) / MANIFEST
     text = "".join(record.to_json() + "\n" for record in sorted(records, key=lambda record: record.clip_id))
-    with whole_file(path) as partial:
+    with whole_file(path, is_shared=True) as partial:
         partial.write_text(text, encoding="utf-8")
     return path

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from portraitanim.errors import ShapeError
-from portraitanim.evaluation.image_quality import SsimSettings, ssim
+from portraitanim.evaluation.image_quality import ssim
 from portraitanim.evaluation.talking import has_face
 from portraitanim.face.warping import warp
 
@@ -59,7 +59,6 @@ def upper_face_ssim(
     generated_landmarks: np.ndarray,
     true: Iterable[np.ndarray],
     true_landmarks: np.ndarray,
-    settings: SsimSettings | None = None,
 ) -> np.ndarray:
     """SSIM of the aligned upper faces, frame by frame: float64 ``(frames,)``, NaN where either has no face.
 
@@ -74,9 +73,7 @@ def upper_face_ssim(
             f"Both videos must have one number of frames, got {len(generated_landmarks)} and {len(true_landmarks)}."
         )
     pairs = zip(align_upper_faces(generated, generated_landmarks), align_upper_faces(true, true_landmarks), strict=True)
-    return np.array(
-        [np.nan if ours is None or theirs is None else ssim(ours, theirs, settings) for ours, theirs in pairs]
-    )
+    return np.array([np.nan if ours is None or theirs is None else ssim(ours, theirs) for ours, theirs in pairs])
 
 
 def _similarity_in_plane(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from portraitanim.errors import InputError
 CLIPS_FILE = "clips.jsonl"
 FEATURES_FOLDER = "features"
 THUMBNAILS_FOLDER = "thumbnails"
+SIDES = ("generated", "true")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portraitanim.errors import InputError
+from portraitanim.media.files import sha256_of
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +91,10 @@ def read_pairs(path: Path) -> list[ClipPair]:
 
 def content_hash(path: Path) -> str:
     """Hex sha256 of a file; of a file that cannot be read, a text that says so."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+        return sha256_of(path)
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    return digest.hexdigest()
 
 
 def hash_of_list(true_hashes: Mapping[str, str]) -> str:

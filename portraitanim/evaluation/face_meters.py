@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import numpy as np
 import torch
 
 from portraitanim.errors import FaceError
 from portraitanim.evaluation.aligned_face import align_upper_face
-from portraitanim.evaluation.frame_meters import SIDES, Values
+from portraitanim.evaluation.clip_result import SIDES
+from portraitanim.evaluation.frame_meters import Values
 from portraitanim.evaluation.identity_similarity import cosine_similarity
 from portraitanim.evaluation.image_quality import ssim
 from portraitanim.evaluation.judges import Judges
@@ -111,11 +111,11 @@ class FaceMeter:
             "csim": float(np.mean(self._likeness)) if self._likeness else None,
         }
         if len(generated) >= 3:
-            agreement = asdict(opening_agreement(mouth_opening(generated), mouth_opening(true), fps))
-            values["mouth_correlation"] = agreement["correlation"]
-            values["mouth_best_correlation"] = agreement["best_correlation"]
+            agreement = opening_agreement(mouth_opening(generated), mouth_opening(true), fps)
+            values["mouth_correlation"] = agreement.correlation
+            values["mouth_best_correlation"] = agreement.best_correlation
             # A mouth that agrees nowhere has no lag.
-            values["mouth_lag"] = agreement["lag_seconds"] if agreement["best_correlation"] > 0 else None
+            values["mouth_lag"] = agreement.lag_seconds if agreement.best_correlation > 0 else None
         return {name: _number(value) for name, value in values.items()}
 
     def _own_values(self, side: str, track: np.ndarray) -> Values:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from portraitanim.errors import ShapeError
+from portraitanim.evaluation.clip_result import SIDES
 from portraitanim.evaluation.image_quality import SsimSettings, SsimWindow, mean_squared_error, psnr_of_error, ssim
 from portraitanim.evaluation.judges import Judges
 from portraitanim.evaluation.protocol import EvaluationProtocol
 from portraitanim.models.evaluators.inputs import FidFlavour, FvdFlavour, i3d_input, inception_input
 
-SIDES = ("generated", "true")
 _BATCH_FRAMES = 16
 
 Values = dict[str, float | None]

@@ -16,7 +16,8 @@ from portraitanim.evaluation.held_out import HeldOutClip
 from portraitanim.media.files import whole_file
 from portraitanim.media.image import save_image
 from portraitanim.media.video import iter_video, probe_video
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.progress import ProgressReporter, SilentProgress
 
 logger = logging.getLogger(__name__)

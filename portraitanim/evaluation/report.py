@@ -13,6 +13,7 @@ from portraitanim.evaluation.protocol import Fingerprint
 from portraitanim.media.files import whole_file
 
 REPORT_FILE = "report.json"
+PULL = "portraitanim weights pull"
 FORMAT_VERSION = 1
 
 
@@ -52,6 +53,11 @@ class LeftOut:
     metric: str
     reason: str
     command: str = ""
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the weights that the command gets."""
+        return self.command.removeprefix(PULL).split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,18 +132,6 @@ def write_report(report: EvaluationReport, path: Path) -> None:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def read_report(path: Path) -> EvaluationReport:
-    """Read a report, or the one of a run's folder.
-
-    Raises:
-        InputError: it is absent, none, or more than one.
-    """
-    found = read_reports(path)
-    if len(found) != 1:
-        raise InputError(f"{path} holds {len(found)} reports. Expected one.")
-    return found[0]
-
-
 def read_reports(path: Path) -> list[EvaluationReport]:
     """Read the report of a file or of a run's folder, or the list of them that ``eval --sweep --json`` prints.
 
@@ -147,11 +141,14 @@ def read_reports(path: Path) -> list[EvaluationReport]:
     file = path / REPORT_FILE if path.is_dir() else path
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return [EvaluationReport.from_dict(item) for item in (values if isinstance(values, list) else [values])]
+        reports = [EvaluationReport.from_dict(item) for item in (values if isinstance(values, list) else [values])]
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}). Name a report.json or its folder.") from None
     except (ValueError, AttributeError) as error:
         raise InputError(f"{file} is no evaluation report ({error}).") from None
+    if not reports:
+        raise InputError(f"{file} holds no report.")
+    return reports
 
 
 def _metric_value(values: Mapping[str, Any]) -> MetricValue:

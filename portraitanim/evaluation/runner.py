@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,13 +31,13 @@ from portraitanim.evaluation.clips import ClipPair, content_hash, hash_of_list
 from portraitanim.evaluation.html_report import HTML_FILE, write_html
 from portraitanim.evaluation.judges import Judges
 from portraitanim.evaluation.protocol import EvaluationProtocol, Fingerprint, library_versions
-from portraitanim.evaluation.report import REPORT_FILE, EvaluationReport, LeftOut, write_report
+from portraitanim.evaluation.report import PULL, REPORT_FILE, EvaluationReport, LeftOut, write_report
 from portraitanim.evaluation.summary import summarize
 from portraitanim.face.identity import DETECTOR_FILE, RECOGNISER_FILE
 from portraitanim.media.files import whole_file
 from portraitanim.models.evaluators.loading import MODEL_FILE
 from portraitanim.progress import ProgressReporter, ProgressTask, SilentProgress
-from portraitanim.runtime import resolve_device
+from portraitanim.runtime import num_cores, resolve_device
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +159,7 @@ def _without_missing(
                 LeftOut(
                     metric=metric,
                     reason=f"the weights {' and '.join(missing)} are not installed",
-                    command=f"portraitanim weights pull {' '.join(missing)}",
+                    command=f"{PULL} {' '.join(missing)}",
                 )
             )
     names = {metric.metric for metric in left_out}
@@ -169,7 +168,7 @@ def _without_missing(
         missing = sorted({name for metric in names for name in protocol.weights_of(metric) if name not in installed})
         raise MissingWeightsError(
             f"None of {', '.join(protocol.metrics)} can be measured: the weights {', '.join(missing)} are not "
-            f"installed. Run: portraitanim weights pull {' '.join(missing)}"
+            f"installed. Run: {PULL} {' '.join(missing)}"
         )
     return replace(protocol, metrics=measurable), tuple(left_out)
 
@@ -283,7 +282,7 @@ _worker_judges: Judges | None = None
 
 def _start_worker(job: _Job) -> None:
     global _worker_job, _worker_judges
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.num_workers))
+    torch.set_num_threads(max(1, num_cores() // job.num_workers))
     _worker_job, _worker_judges = job, job.judges()
 
 

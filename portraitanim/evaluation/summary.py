@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import safe_open
 
 from portraitanim.evaluation.catalogue import METRICS
-from portraitanim.evaluation.clip_result import ClipResult, features_path
+from portraitanim.evaluation.clip_result import SIDES, ClipResult, features_path
 from portraitanim.evaluation.frechet import (
     FeatureStatistics,
     bootstrap_interval,
@@ -67,12 +67,12 @@ def _mean_value(name: str, clips: Sequence[ClipResult], protocol: EvaluationProt
 
 def _distance(name: str, clips: Sequence[ClipResult], protocol: EvaluationProtocol, output: Path) -> MetricValue:
     """Fréchet distance of the pooled features of all clips."""
-    taking_part = [clip for clip in clips if all(clip.num_features.get(f"{name}.{side}") for side in _SIDES)]
-    counts = tuple(sum(clip.num_features[f"{name}.{side}"] for clip in taking_part) for side in _SIDES)
+    taking_part = [clip for clip in clips if all(clip.num_features.get(f"{name}.{side}") for side in SIDES)]
+    counts = tuple(sum(clip.num_features[f"{name}.{side}"] for clip in taking_part) for side in SIDES)
     if min(counts, default=0) < 2:
         return MetricValue(value=None, warnings=("fewer than two samples",))
     statistics = []
-    for side in _SIDES:
+    for side in SIDES:
         gathered: FeatureStatistics | None = None
         for features in _stored(name, side, taking_part, output):
             gathered = gathered or FeatureStatistics(features.shape[1])
@@ -89,7 +89,7 @@ def _distance(name: str, clips: Sequence[ClipResult], protocol: EvaluationProtoc
         if sum(counts) * dimensions * 8 > _MAX_BOOTSTRAP_BYTES:
             warnings.append("no interval: the features of all clips do not fit into a gigabyte")
         else:
-            sides = [list(_stored(name, side, taking_part, output)) for side in _SIDES]
+            sides = [list(_stored(name, side, taking_part, output)) for side in SIDES]
             interval = bootstrap_interval(sides[0], sides[1], distance, protocol.num_set_resamples, protocol.seed)
             low, high = interval.low, interval.high
     return MetricValue(
@@ -107,6 +107,3 @@ def _stored(name: str, side: str, clips: Sequence[ClipResult], output: Path) -> 
     for clip in clips:
         with safe_open(features_path(output, clip.name), "np") as file:
             yield file.get_tensor(f"{name}.{side}")
-
-
-_SIDES = ("generated", "true")

@@ -27,7 +27,6 @@ def measure_sync(
     judges: Judges,
     *,
     use_s3fd: bool = False,
-    max_frames: int | None = None,
 ) -> SyncScore:
     """Score one video.
 
@@ -38,14 +37,13 @@ def measure_sync(
         fps: rate of the landmarks.
         judges: has SyncNet, and S3FD where it is used.
         use_s3fd: crops from S3FD's boxes, as published, instead of the bounds of the landmarks.
-        max_frames: frames of the landmarks' rate that are read.
 
     Raises:
         MediaError: there is no sound, or too little of both for one window.
         FaceError: the face is lost for more than a second.
     """
     samples = to_mono(load_audio(audio or video, SAMPLE_RATE_HZ)).samples[0]
-    seconds = (len(landmarks) if max_frames is None else min(len(landmarks), max_frames)) / fps
+    seconds = len(landmarks) / fps
     num_frames = round(seconds * FPS)
     samples = samples[: round(seconds * SAMPLE_RATE_HZ)]
     try:

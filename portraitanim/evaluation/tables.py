@@ -69,7 +69,7 @@ def build_table(
         raise InputError("A table needs at least one report.")
     shown = [METRICS[name] for name in metrics or _names_of(reports)]
     differences = {
-        number: reports[0].fingerprint.differences(report.fingerprint) for number, report in _others(reports)
+        number: reports[0].fingerprint.differences(report.fingerprint) for number, report in enumerate(reports[1:], 1)
     }
     differences = {number: texts for number, texts in differences.items() if texts}
     is_comparable = not differences
@@ -160,10 +160,6 @@ def _names_of(reports: Sequence[EvaluationReport]) -> list[str]:
     there = {name for report in reports for name in report.metrics}
     there |= {metric.metric for report in reports for metric in report.left_out}
     return [name for name in METRICS if name in there]
-
-
-def _others(reports: Sequence[EvaluationReport]) -> list[tuple[int, EvaluationReport]]:
-    return list(enumerate(reports))[1:]
 
 
 def _heading(metric: Metric) -> str:

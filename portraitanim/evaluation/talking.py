@@ -33,8 +33,8 @@ EYE_CORNERS = (33, 263)
 
 MAX_LAG_SECONDS = 0.6
 _STILL_SPREAD = 2e-3
-# Standard deviation of the opening below which a mouth is still: what compression and the mesh make of a frozen
-# picture is a quarter of it at most, speech twenty times as much.
+"""Standard deviation of the opening below which a mouth is still: what compression and the mesh make of a frozen
+picture is a quarter of it at most, speech twenty times as much."""
 
 
 @dataclass(frozen=True, kw_only=True)

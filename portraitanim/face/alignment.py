@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from portraitanim.errors import InputError, ShapeError
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.warping import invert, square_transform, transform_points, warp
 
 FACE_SHARE = 0.6
@@ -106,8 +107,7 @@ def _soft_square(size_px: int, seam_share: float) -> np.ndarray:
     if seam_share <= 0:
         return np.ones((size_px, size_px), np.float32)
     inside = (np.arange(size_px) + 0.5) / size_px
-    ramp = np.clip(np.minimum(inside, 1 - inside) / seam_share, 0, 1)
-    step = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+    step = smooth_step(np.minimum(inside, 1 - inside) / seam_share).astype(np.float32)
     return np.outer(step, step)
 
 

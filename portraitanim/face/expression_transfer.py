@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.geometry import apply_transform
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, SYNC_PARTS
 from portraitanim.face.transforms import fit_affine, fit_similarity
@@ -57,29 +58,23 @@ class MotionTransforms:
     scale: float
 
 
-def fit_motion_transforms(
-    driver_rest: np.ndarray, portrait_shape: np.ndarray, *, parts: bool = True
-) -> MotionTransforms:
+def fit_motion_transforms(driver_rest: np.ndarray, portrait_shape: np.ndarray) -> MotionTransforms:
     """Fit the full-face transform and the residual transform of each part.
 
     Args:
         driver_rest: shape of the driver that is to become the portrait's, ``(478, 3)``, head pose removed.
         portrait_shape: ``(478, 3)``.
-        parts: whether to fit parts at all.
     """
     similarity = fit_similarity(driver_rest, portrait_shape)
     prior = similarity.scale * similarity.rotation
     full_face = fit_affine(driver_rest, portrait_shape, prior, EVENNESS)
     aligned = apply_transform(full_face, driver_rest)
-    linear = np.broadcast_to(full_face[:3, :3], (len(driver_rest), 3, 3))
-    residuals: dict[str, np.ndarray] = {}
-    if parts:
-        groups = {name: list(group) for name, group in SYNC_PARTS.items()}
-        residuals = {name: fit_affine(aligned[g], portrait_shape[g], ridge=EVENNESS) for name, g in groups.items()}
-        weights = np.stack([_part_weights(aligned, group) for group in groups.values()])
-        weights /= np.maximum(weights.sum(0), 1.0)
-        changes = np.stack([matrix[:3, :3] - np.eye(3) for matrix in residuals.values()])
-        linear = (np.eye(3) + np.einsum("pn,pij->nij", weights, changes)) @ linear
+    groups = {name: list(group) for name, group in SYNC_PARTS.items()}
+    residuals = {name: fit_affine(aligned[g], portrait_shape[g], ridge=EVENNESS) for name, g in groups.items()}
+    weights = np.stack([_part_weights(aligned, group) for group in groups.values()])
+    weights /= np.maximum(weights.sum(0), 1.0)
+    changes = np.stack([matrix[:3, :3] - np.eye(3) for matrix in residuals.values()])
+    linear = (np.eye(3) + np.einsum("pn,pij->nij", weights, changes)) @ full_face[:3, :3]
     return MotionTransforms(full_face=full_face, parts=residuals, linear=linear, scale=similarity.scale)
 
 
@@ -115,7 +110,7 @@ def _lower_face(shape: np.ndarray) -> np.ndarray:
     """0 down to the base of the nose, 1 from the lips on, ``(478,)``: what moves with the jaw."""
     down = shape[_CHIN] - shape[_FOREHEAD]
     lip = max(float((shape[_UPPER_LIP] - shape[_NOSE_BASE]) @ down), 1e-9)
-    return _smooth_step((shape - shape[_NOSE_BASE]) @ down / lip)
+    return smooth_step((shape - shape[_NOSE_BASE]) @ down / lip)
 
 
 def retarget_shapes(
@@ -193,14 +188,8 @@ def _drop_chin(
 
     share = np.minimum(chin_length(driver_shapes) / chin_length(driver_rest), 1.0)
     missing = np.maximum(share * chin_length(portrait_shape) - chin_length(shapes), 0.0)
-    weights = _smooth_step((height - height[_LOWER_LIP]) / max(height[_CHIN] - height[_LOWER_LIP], 1e-9))
+    weights = smooth_step((height - height[_LOWER_LIP]) / max(height[_CHIN] - height[_LOWER_LIP], 1e-9))
     shapes += missing[:, None, None] * weights[:, None] * down
-
-
-def _smooth_step(values: np.ndarray) -> np.ndarray:
-    share = np.clip(values, 0.0, 1.0)
-    step: np.ndarray = share * share * (3 - 2 * share)
-    return step
 
 
 def _part_weights(aligned: np.ndarray, group: list[int]) -> np.ndarray:

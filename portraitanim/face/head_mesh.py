@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, NUM_MESH_POINTS, RIGID_POINTS
 from portraitanim.face.mesh_topology import mesh_triangles
 
@@ -110,7 +111,7 @@ class HeadMesh:
         to_border = np.minimum(outer, self.size_px - outer).min(1) / (_HELD_SHARE * self.size_px)
         chin = self.landmarks[152, 1]
         above_shoulders = 1 - (outer[:, 1] - chin) / (_NECK_REACH * self._face_height)
-        return _smooth_step(to_border) * _smooth_step(above_shoulders)
+        return smooth_step(to_border) * smooth_step(above_shoulders)
 
     def _depths(self, outer: np.ndarray, outline: np.ndarray) -> np.ndarray:
         """Depth of the points around the face: that of the outline nearby, further out that of the ears."""
@@ -118,7 +119,7 @@ class HeadMesh:
         near = np.exp(-0.5 * (distance / 0.08) ** 2) + 1e-9
         beside = near @ self.landmarks[self._silhouette, 2] / near.sum(1)
         ears = self.landmarks[[234, 454, 127, 356], 2].mean()
-        return beside + _smooth_step(distance.min(1) / _DEPTH_REACH) * (ears - beside)
+        return beside + smooth_step(distance.min(1) / _DEPTH_REACH) * (ears - beside)
 
     def _skin_weights(self, outer: np.ndarray, outline: np.ndarray) -> np.ndarray:
         distance = np.linalg.norm(outer[:, None] - outline[None], axis=-1) / self._face_height
@@ -140,8 +141,3 @@ def _fan(ring: tuple[int, ...]) -> np.ndarray:
         a, b, c, d = upper[index], upper[index + 1], lower[index], lower[index + 1]
         strips += [(a, b, c), (b, c, d)]
     return np.array([strip for strip in strips if len(set(strip)) == 3])
-
-
-def _smooth_step(value: np.ndarray) -> np.ndarray:
-    ramp = np.clip(value, 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)

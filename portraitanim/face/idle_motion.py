@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from portraitanim.errors import ShapeError
+from portraitanim.face.curves import lid_closure
 from portraitanim.face.landmark_groups import (
     LEFT_EYEBROW,
     LEFT_EYELID_PAIRS,
@@ -115,10 +116,7 @@ class Blinks:
         self._draw_until(float(seconds.max()))
         for moment, down, hold, up in self._blinks:
             if moment + down + hold + up >= seconds.min() and moment <= seconds.max():
-                rising = np.clip((seconds - moment) / down, 0, 1)
-                falling = np.clip(1 - (seconds - moment - down - hold) / up, 0, 1)
-                lid = np.minimum(rising, falling)
-                closed = np.maximum(closed, lid * lid * (3 - 2 * lid))
+                closed = np.maximum(closed, lid_closure(seconds, moment, down, hold, up))
         return closed
 
     def _draw_until(self, seconds: float) -> None:

@@ -52,7 +52,7 @@ node {{
   input_stream: "TENSORS:crop"
   output_stream: "TENSORS:outputs"
   options {{ [mediapipe.InferenceCalculatorOptions.ext] {{
-    model_path: "{model}" delegate {{ xnnpack {{ num_threads: {threads} }} }} }} }}
+    model_path: "{model}" delegate {{ xnnpack {{ num_threads: 1 }} }} }} }}
 }}
 node {{
   calculator: "SplitTensorVectorCalculator"
@@ -220,22 +220,18 @@ class CropGraph(ABC):
 
 
 class MeshGraph(CropGraph):
-    """The mesh model of the mediapipe wheel.
-
-    Args:
-        num_threads: threads of the model itself; it needs about 3 ms on one.
-    """
+    """The mesh model of the mediapipe wheel, which needs about 3 ms on one thread."""
 
     name = "mediapipe face mesh"
 
-    def __init__(self, *, num_threads: int = 1) -> None:
+    def __init__(self) -> None:
         from mediapipe.python import packet_creator
         from mediapipe.python._framework_bindings import image_frame
 
         self._create_image = packet_creator.create_image_frame
         self._image_format = image_frame.ImageFormat.SRGB
         model = wheel_model("face_landmark", "face_landmark_with_attention.tflite").as_posix()
-        super().__init__(_GRAPH.format(size=MESH_INPUT_PX, model=model, threads=num_threads), MESH_INPUT_PX)
+        super().__init__(_GRAPH.format(size=MESH_INPUT_PX, model=model), MESH_INPUT_PX)
 
     def packets(self, crop: np.ndarray) -> dict[str, Any]:
         """See `CropGraph.packets`."""

@@ -33,89 +33,79 @@ def synchronize(
     portrait: FaceGeometry | FaceLandmarks,
     *,
     method: SyncMethod = "paper",
-    parts: bool = True,
-    pose_window_frames: int = 1,
-    shape_window_frames: int = 1,
 ) -> np.ndarray:
     """Landmarks of the portrait, moved as the driver moves.
 
     With metric geometry the head pose is MediaPipe's and the result is seen through its camera. With landmarks
     alone (pixels, z in the scale of x) the head is taken to be far from the camera: the pose of frame t relative
     to frame 0 is the similarity that best maps the points on bone (`landmark_groups.RIGID_POINTS`), and turns
-    are about the middle of those points.
+    are about the middle of those points. Nothing is averaged over time: `portraitanim.face.smoothing` takes the jitter
+    out and keeps more of the motion.
 
     Args:
         driving: the driver over time. Not changed.
         portrait: one frame, in the pixels of its own picture. Not changed.
         method: ``paper`` as described above; ``published`` reproduces the released code (metric geometry only,
             512×512 canvas, its own fixed windows).
-        parts: fit eyes, mouth, nose and brows one by one; without, only the full-face transform.
-        pose_window_frames: odd number of frames over which the head pose is averaged, fewer at the ends. 1 leaves
-            jitter to `portraitanim.face.smoothing`, which keeps more of the motion.
-        shape_window_frames: the same for the face shape.
 
     Returns:
         float64 ``(frames, 478, 2)``, x and y in pixels of the portrait's picture.
 
     Raises:
         InputError: the two inputs are of different kinds, the portrait has not exactly one frame, there is no
-            driving frame, a window is even, or ``published`` is asked for without metric geometry.
+            driving frame, or ``published`` is asked for without metric geometry.
     """
-    _check(driving, portrait, pose_window_frames, shape_window_frames)
+    _check(driving, portrait)
     if isinstance(driving, FaceGeometry) and isinstance(portrait, FaceGeometry):
         if method == "published":
-            return synchronize_published(driving, portrait, parts=parts)
-        return _synchronize_metric(driving, portrait, parts, pose_window_frames, shape_window_frames)
+            return synchronize_published(driving, portrait)
+        return _synchronize_metric(driving, portrait)
     if isinstance(driving, FaceLandmarks) and isinstance(portrait, FaceLandmarks):
         if method == "published":
             raise InputError(
                 "The published motion synchronization needs metric face geometry, got pixel landmarks. "
                 "Make it with portraitanim.face.metric_geometry, or use the method 'paper'."
             )
-        return _synchronize_pixels(driving, portrait, parts, pose_window_frames, shape_window_frames)
+        return _synchronize_pixels(driving, portrait)
     raise InputError(
         f"Driver and portrait must be of one kind, got {type(driving).__name__} and {type(portrait).__name__}. "
         "Give FaceGeometry for both or FaceLandmarks for both."
     )
 
 
-def _synchronize_metric(
-    driving: FaceGeometry, portrait: FaceGeometry, parts: bool, pose_window: int, shape_window: int
-) -> np.ndarray:
+def _synchronize_metric(driving: FaceGeometry, portrait: FaceGeometry) -> np.ndarray:
     driver_shapes = mesh_with_irises(driving)
     portrait_shape = mesh_with_irises(portrait)[0]
     driver_rest = shape_as_open(driver_shapes, portrait_shape)
-    transforms = fit_motion_transforms(driver_rest, portrait_shape, parts=parts)
-    shapes = retarget_shapes(box_mean(driver_shapes, shape_window), portrait_shape, transforms, driver_rest)
+    transforms = fit_motion_transforms(driver_rest, portrait_shape)
+    shapes = retarget_shapes(driver_shapes, portrait_shape, transforms, driver_rest)
     pose = driving.head_pose.astype(np.float64)
     rest = _count_rest_frames(driving.landmarks[..., :2] * (driving.width, driving.height))
     moved_pose = np.tile(portrait.head_pose[0].astype(np.float64), (len(driving), 1, 1))
-    moved_pose[:, :3, :3] = _relative_rotations(pose[:, :3, :3], rest, pose_window) @ moved_pose[:, :3, :3]
+    moved_pose[:, :3, :3] = _relative_rotations(pose[:, :3, :3], rest) @ moved_pose[:, :3, :3]
     centres = pose[:, :3, 3]
-    moved_pose[:, :3, 3] += transforms.scale * (box_mean(centres, pose_window) - centres[:rest].mean(0))
+    moved_pose[:, :3, 3] += transforms.scale * (centres - centres[:rest].mean(0))
     return project_to_pixels(shapes, moved_pose, portrait.height, portrait.width)
 
 
-def _synchronize_pixels(
-    driving: FaceLandmarks, portrait: FaceLandmarks, parts: bool, pose_window: int, shape_window: int
-) -> np.ndarray:
+def _synchronize_pixels(driving: FaceLandmarks, portrait: FaceLandmarks) -> np.ndarray:
     points, portrait_shape = driving.points.astype(np.float64), portrait.points[0].astype(np.float64)
     bone = list(RIGID_POINTS)
     moves = [fit_similarity(points[0, bone], frame[bone]) for frame in points]
-    # Undo each frame's own pose, not the averaged one: what is left is expression.
+    # Each frame's own pose is undone: what is left is expression.
     undo = np.linalg.inv(np.stack([move.matrix() for move in moves]))
     driver_shapes = apply_transform(undo, points)
     driver_rest = shape_as_open(driver_shapes, portrait_shape)
-    transforms = fit_motion_transforms(driver_rest, portrait_shape, parts=parts)
-    shapes = retarget_shapes(box_mean(driver_shapes, shape_window), portrait_shape, transforms, driver_rest)
+    transforms = fit_motion_transforms(driver_rest, portrait_shape)
+    shapes = retarget_shapes(driver_shapes, portrait_shape, transforms, driver_rest)
     rotations = np.stack([move.rotation for move in moves])
     rest = _count_rest_frames(points[..., :2])
     log_sizes = np.log([move.scale for move in moves])
-    sizes = np.exp(box_mean(log_sizes, pose_window) - log_sizes[:rest].mean())
+    sizes = np.exp(log_sizes - log_sizes[:rest].mean())
     centres = points[:, bone].mean(1)
-    travel = transforms.scale * (box_mean(centres, pose_window) - centres[:rest].mean(0))
+    travel = transforms.scale * (centres - centres[:rest].mean(0))
     pivot = portrait_shape[bone].mean(0)
-    turns = _relative_rotations(rotations, rest, pose_window) * sizes[:, None, None]
+    turns = _relative_rotations(rotations, rest) * sizes[:, None, None]
     moved = pivot + (shapes - pivot) @ np.swapaxes(turns, 1, 2) + travel[:, None]
     return np.ascontiguousarray(moved[..., :2])
 
@@ -128,29 +118,15 @@ def _count_rest_frames(points: np.ndarray) -> int:
     return int(moving[0]) if len(moving) else len(bone)
 
 
-def _relative_rotations(rotations: np.ndarray, rest: int, window: int) -> np.ndarray:
-    first = Rotation.from_matrix(rotations[:rest]).mean().as_matrix()
-    relative: np.ndarray = mean_rotations(rotations, window) @ first.T
+def _relative_rotations(rotations: np.ndarray, rest: int) -> np.ndarray:
+    """Rotations ``(frames, 3, 3)`` against the mean of the first ``rest``."""
+    group = Rotation.from_matrix(rotations)
+    relative: np.ndarray = (group * group[:rest].mean().inv()).as_matrix()
     return relative
 
 
-def mean_rotations(rotations: np.ndarray, window: int) -> np.ndarray:
-    """Running mean ``(frames, 3, 3)`` on the rotation group, with fewer frames at the ends."""
-    reach = window // 2
-    group = Rotation.from_matrix(rotations)
-    return np.stack([group[max(0, t - reach) : t + reach + 1].mean().as_matrix() for t in range(len(rotations))])
-
-
-def box_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Running mean over the first axis, with fewer frames at the ends."""
-    reach = window // 2
-    return np.stack([values[max(0, t - reach) : t + reach + 1].mean(0) for t in range(len(values))])
-
-
-def _check(driving: FaceGeometry | FaceLandmarks, portrait: FaceGeometry | FaceLandmarks, *windows: int) -> None:
+def _check(driving: FaceGeometry | FaceLandmarks, portrait: FaceGeometry | FaceLandmarks) -> None:
     if len(portrait) != 1:
         raise InputError(f"The portrait must have exactly one frame of landmarks, got {len(portrait)}.")
     if len(driving) < 1:
         raise InputError("The driver has no frame with a face; give a driving video that shows one.")
-    if any(window < 1 or window % 2 == 0 for window in windows):
-        raise InputError(f"Averaging windows must be odd and positive, got {windows}.")

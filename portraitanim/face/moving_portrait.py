@@ -98,8 +98,9 @@ class MovingPortrait:
                 raise InputError(f"Unknown face part {unknown[0]!r}. Known: {', '.join(_FOLLOWED)}.")
             shown = sorted({point for part in parts for point in _FOLLOWED[part]})
             weights = np.zeros(NUM_LANDMARKS)
-            for part in parts & set(_BONE_WEIGHTS):
-                weights[list(_EYE_CORNERS if part == "eyes" else _FOLLOWED[part])] = _BONE_WEIGHTS[part]
+            for part, weight in _BONE_WEIGHTS.items():
+                if part in parts:
+                    weights[list(_EYE_CORNERS if part == "eyes" else _FOLLOWED[part])] = weight
             distance = cdist(self._source[:, :2], self._source[shown, :2], "sqeuclidean") / (_REACH * self._width) ** 2
             near = np.exp(-0.5 * distance)
             following = near / (near.sum(1, keepdims=True) + _LONE_POINT_SHARE)

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from portraitanim.face.curves import box_mean
 from portraitanim.face.geometry import VERTICAL_FIELD_OF_VIEW_DEGREES, FaceGeometry, apply_transform
 from portraitanim.face.landmark_groups import EYES, NUM_MESH_POINTS, SYNC_PARTS
 
@@ -40,7 +41,7 @@ def synchronize_published(driving: FaceGeometry, portrait: FaceGeometry, *, part
             group = list(SYNC_PARTS[name])
             moved[:, group] = apply_transform(matrix, source[:, group])
     pose = driving.head_pose.astype(np.float64)
-    relative = _box_mean(pose @ np.linalg.inv(pose[0]), POSE_REACH_FRAMES)
+    relative = box_mean(pose @ np.linalg.inv(pose[0]), 2 * POSE_REACH_FRAMES + 1)
     return _project(moved, relative @ portrait.head_pose[0].astype(np.float64))
 
 
@@ -57,7 +58,7 @@ def mesh_with_affine_irises(geometry: FaceGeometry) -> np.ndarray:
 
 def smoothed_shapes(shapes: np.ndarray) -> np.ndarray:
     """Mean of each frame and its neighbours, fewer at the ends."""
-    return _box_mean(shapes, SHAPE_REACH_FRAMES)
+    return box_mean(shapes, 2 * SHAPE_REACH_FRAMES + 1)
 
 
 def part_affines(driver_mean: np.ndarray, portrait_shape: np.ndarray) -> dict[str, np.ndarray]:
@@ -99,10 +100,6 @@ def _normalizing(points: np.ndarray) -> np.ndarray:
     matrix = np.diag([factor] * points.shape[1] + [1.0])
     matrix[:-1, -1] = -factor * mean
     return matrix
-
-
-def _box_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    return np.stack([values[max(0, t - reach) : t + reach + 1].mean(0) for t in range(len(values))])
 
 
 def _project(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

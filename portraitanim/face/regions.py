@@ -27,6 +27,10 @@ FACE_EXPAND, LIP_EXPAND = 1.2, 2.0
 FACE_BLUR_KERNEL, LIP_BLUR_KERNEL = 51, 31
 LATENT_STRIDE = 8
 
+_FINER = 4
+"""Polygons are painted on a grid so many times finer, and averaged."""
+_FRACTION_BITS = 4
+
 
 class PixelBox(NamedTuple):
     """A rectangle of pixels, ends exclusive."""
@@ -69,19 +73,32 @@ def fill_box(box: PixelBox, height: int, width: int) -> np.ndarray:
     return mask
 
 
-def region_masks(points_px: np.ndarray, height: int, width: int, expand: float = FACE_EXPAND) -> np.ndarray:
+def polygon_coverage(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """How much of each pixel a polygon covers: float32 ``(height, width)`` in [0, 1].
+
+    Args:
+        corners: ``(points, 2)`` in pixels, ``(x, y)``.
+        size: of the result, ``(width, height)``.
+    """
+    width, height = int(size[0]), int(size[1])
+    canvas = np.zeros((height * _FINER, width * _FINER), np.uint8)
+    fixed_point = np.rint((corners * _FINER - 0.5) * 2**_FRACTION_BITS).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed_point], 255, shift=_FRACTION_BITS)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def region_masks(points_px: np.ndarray, height: int, width: int) -> np.ndarray:
     """Masks that say where each region's audio attention acts while animating.
 
     Args:
         points_px: landmarks of the portrait, ``(478, 2 or more)`` in pixels.
         height: of the picture the landmarks belong to.
         width: of that picture.
-        expand: growth of the face box; the lip box always doubles.
 
     Returns:
         uint8 ``(3, 64, 64)``: pose, expression, lip (the order of `portraitanim.types.REGION_NAMES`).
     """
-    face = soft_mask(face_box(points_px, height, width, expand), height, width, FACE_BLUR_KERNEL)
+    face = soft_mask(face_box(points_px, height, width), height, width, FACE_BLUR_KERNEL)
     lip = soft_mask(lip_box(points_px, height, width), height, width, LIP_BLUR_KERNEL)
     # Truncated as published: the product may fall one level below 255 - face.
     pose = ((1 - face / 255) * 255).astype(np.uint8)

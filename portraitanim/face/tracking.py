@@ -16,12 +16,10 @@ import numpy as np
 from portraitanim.errors import FaceError, InputError, ShapeError
 from portraitanim.face.box_detector import overlap
 from portraitanim.face.detection import DetectedFace, FaceSearch, select_face
-from portraitanim.face.face_track import FaceTrack, check_fps, resample_track
+from portraitanim.face.face_track import FaceTrack, check_fps
 from portraitanim.face.metric_geometry import metric_geometry
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.types import FaceLandmarks
-
-__all__ = ["FaceFinder", "FaceFollower", "FaceTrack", "OnMissing", "resample_track", "track_face"]
 
 logger = logging.getLogger(__name__)
 

@@ -69,11 +69,6 @@ def fit_affine(
     return _homogeneous(linear, target_mean - linear @ source_mean)
 
 
-def linear_condition(matrix: np.ndarray) -> float:
-    """How unevenly an affine 4×4 stretches: largest over smallest singular value of its linear part."""
-    return float(np.linalg.cond(matrix[:3, :3]))
-
-
 def _homogeneous(linear: np.ndarray, translation: np.ndarray) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = linear, translation

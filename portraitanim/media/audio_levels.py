@@ -12,6 +12,7 @@ from portraitanim.types import AudioTrack
 
 _CLIPPED_LEVEL = 0.999
 _FRAME_SECONDS = 0.01
+_SILENCE_DBFS = -50.0  # frames whose RMS lies below this count as silent
 _GATE_SECONDS = 0.4
 _STEPS_PER_GATE = 4
 _ABSOLUTE_GATE_LUFS = -70.0
@@ -26,7 +27,8 @@ class AudioLevels:
         duration_seconds: length.
         peak: largest absolute sample, 1 is full scale.
         rms_dbfs: root mean square over all channels, in dB below full scale; ``-inf`` for silence.
-        loudness_lufs: integrated loudness (ITU-R BS.1770-4); ``-inf`` when nothing passes its gate.
+        loudness_lufs: integrated loudness (ITU-R BS.1770-4, every channel weighs 1, below 0.4 s all is one block);
+            ``-inf`` when nothing passes its gate.
         clipped_fraction: share of samples at full scale, 0..1.
         leading_silence_seconds: silence before the first sound.
         trailing_silence_seconds: silence after the last sound.
@@ -51,13 +53,12 @@ class LevelMeter:
     Args:
         sample_rate_hz: of the sound.
         num_channels: of the sound.
-        silence_dbfs: frames of 10 ms whose RMS lies below this count as silent.
     """
 
-    def __init__(self, sample_rate_hz: int, num_channels: int, silence_dbfs: float = -50.0) -> None:
+    def __init__(self, sample_rate_hz: int, num_channels: int) -> None:
         self._rate_hz = sample_rate_hz
         self._num_channels = num_channels
-        self._silence_power = 10 ** (silence_dbfs / 10)
+        self._silence_power = 10 ** (_SILENCE_DBFS / 10)
         self._num_samples = self._num_clipped = 0
         self._peak = self._energy = 0.0
         self._filters = np.array([[*above, *below] for above, below in _k_weighting(sample_rate_hz)])
@@ -152,25 +153,11 @@ class _Sums:
         return sums
 
 
-def measure_levels(track: AudioTrack, silence_dbfs: float = -50.0) -> AudioLevels:
-    """Measure a recording.
-
-    Args:
-        track: any rate and number of channels.
-        silence_dbfs: frames of 10 ms whose RMS lies below this count as silent.
-    """
-    meter = LevelMeter(track.sample_rate_hz, track.samples.shape[0], silence_dbfs)
+def measure_levels(track: AudioTrack) -> AudioLevels:
+    """Measure a recording of any rate and number of channels."""
+    meter = LevelMeter(track.sample_rate_hz, track.samples.shape[0])
     meter.add(track.samples)
     return meter.result()
-
-
-def integrated_loudness(track: AudioTrack) -> float:
-    """Programme loudness in LUFS after ITU-R BS.1770-4: K-weighting, blocks of 0.4 s, two gates.
-
-    All channels weigh 1 (mono and stereo; surround weights are not applied). Recordings below 0.4 s count as
-    one block.
-    """
-    return measure_levels(track).loudness_lufs
 
 
 def _lufs(power: np.ndarray | float) -> np.ndarray:

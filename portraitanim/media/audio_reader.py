@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import ExitStack
 from fractions import Fraction
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _RATE_LIMITS_HZ = (1_000, 768_000)
 _MAX_CHANNELS = 64
-_MAX_LEVEL = 8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
+MAX_LEVEL = 8.0  # 18 dB over full scale: decoders and mixers overshoot a little, integers stored as floats a lot
 _GAP_SECONDS = 0.04  # one frame at 25 fps; smaller steps in time stamps are rounding of the container
 _LONGEST_GAP_SECONDS = 600
 _CODEC_PADDING_SAMPLES = 4096  # an encoder's last block is at most this long
@@ -39,9 +40,8 @@ _CODEC_PADDING_SAMPLES = 4096  # an encoder's last block is at most this long
 class AudioReader:
     """An open sound file, or the sound track of a video.
 
-    soundfile reads first, PyAV what soundfile cannot (m4a, video, odd headers). The sound of a video
-    starts where
-    its picture starts: silence is put in front of a late track and into gaps of the time stamps.
+    soundfile reads first, PyAV what soundfile cannot (m4a, video, odd headers). The sound of a video starts where its
+    picture starts: silence is put in front of a late track and into gaps of the time stamps.
 
     Attributes:
         sample_rate_hz: the file's own rate.
@@ -126,7 +126,7 @@ class AudioReader:
         self, first: Any, frames: Iterator[Any], zero: Fraction | None, end: int | None
     ) -> Iterator[np.ndarray]:
         position = 0
-        for index, frame in enumerate(_chain(first, frames)):
+        for index, frame in enumerate(itertools.chain([first], frames)):
             if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate_hz, self.num_channels):
                 raise MediaError(
                     f"{self._path} changes its sound format after {position / self.sample_rate_hz:.1f} s. "
@@ -169,16 +169,11 @@ class AudioReader:
 
     def _check_samples(self, block: np.ndarray, position: int) -> None:
         peak = float(np.abs(block).max(initial=0.0))
-        if peak <= _MAX_LEVEL:  # false for NaN as well
+        if peak <= MAX_LEVEL:  # false for NaN as well
             return
         at = position / self.sample_rate_hz
         got = f"a level of {peak:g} times full scale" if np.isfinite(peak) else "samples that are not numbers"
         raise MediaError(f"{self._path} has {got} near {at:.1f} s. Expected samples in -1..1: export it as 16-bit WAV.")
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _exact_end(container: Any, stream: Any, rate_hz: int) -> int | None:

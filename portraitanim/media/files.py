@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 from portraitanim.errors import MediaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_PIECE_BYTES = 1 << 22
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -46,6 +48,25 @@ def existing_file(path: str | Path, kind: str) -> Path:
     if not os.access(path, os.R_OK):
         raise MediaError(f"{path} may not be read by you. Expected a {kind} file: change its permissions.")
     return path
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Hex sha256 of a file, read in pieces.
+
+    Args:
+        path: the file.
+        on_bytes: called with the length of each piece, to show progress.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            if on_bytes is not None:
+                on_bytes(len(piece))
+    return digest.hexdigest()
 
 
 def partial_path(path: Path) -> Path:
@@ -81,6 +102,26 @@ def publish(partial: Path, path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def replace_folder(partial: Path, path: Path) -> None:
+    """Give a finished folder its final name, instead of an older folder, which stays where that fails.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    if not path.exists():
+        os.replace(partial, path)
+        return
+    old = partial.with_name(f"{partial.name}-old")
+    discard(old)
+    os.replace(path, old)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    discard(old)
+
+
 def discard(partial: Path) -> None:
     """Remove an unfinished file or folder; never raises, as it runs while another error is on its way."""
     with suppress(OSError):
@@ -91,8 +132,12 @@ def discard(partial: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, is_shared: bool = False) -> Iterator[Path]:
     """Write to a partial name; the final name appears only when the block ends without an error.
+
+    Args:
+        path: the final name.
+        is_shared: several processes may write it at once: each has a partial name of its own, the last to end counts.
 
     Yields:
         The partial path, with the suffix of the final one.
@@ -101,7 +146,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         MediaError: the system refuses to write.
     """
     path = prepare_output(path)
-    partial = partial_path(path)
+    partial = partial_path(path.with_stem(f"{path.stem}-{os.getpid()}") if is_shared else path)
     try:
         yield partial
         publish(partial, path)

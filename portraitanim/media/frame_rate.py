@@ -13,8 +13,7 @@ _NTSC_TOLERANCE = Fraction(1, 200)
 def exact_fps(fps: float | int | str | Fraction) -> Fraction:
     """The frame rate that a number stands for.
 
-    A rate that is not a whole number but lies near one of the NTSC family (23.976, 29.97, 59.94 ...)
-    becomes that one:
+    A rate that is not a whole number but lies near one of the NTSC family (23.976, 29.97, 59.94 ...) becomes that one:
     ``29.97`` is ``30000/1001``.
 
     Args:

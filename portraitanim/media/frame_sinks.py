@@ -85,8 +85,7 @@ class ContainerFile:
         self._num_samples = 0
         options = dict(chosen.container_options)
         if chosen.container in ("mp4", "mov"):
-            # The length of each track is kept in this unit: with 1/1000 s, sound would end up to 1 ms too
-            # early.
+            # The length of each track is kept in this unit: with 1/1000 s, sound would end up to 1 ms too early.
             exact = lcm(fps.numerator, feed.sample_rate_hz if feed else 1)
             options["movie_timescale"] = str(exact if exact <= _MAX_MOVIE_TIMESCALE else fps.numerator)
         self._container = av.open(f"file:{path}", "w", format=chosen.container, options=options)

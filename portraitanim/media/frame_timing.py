@@ -53,6 +53,7 @@ def shown_spans(
 def own_frames(
     shown: Iterator[tuple[Any, Fraction, Fraction]], start: Fraction, stop: Fraction | None
 ) -> Iterator[tuple[Any, Fraction]]:
+    """The source's own frames from ``start`` to ``stop``, each with its seconds after ``start``."""
     for frame, time, _ in shown:
         if stop is not None and time >= stop:
             return

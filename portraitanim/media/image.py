@@ -60,11 +60,8 @@ def load_image(
 ) -> np.ndarray:
     """Read a picture as people see it: upright, in sRGB, 8 bits per channel.
 
-    The EXIF orientation is applied, transparency is laid over ``background``; greyscale, palette, CMYK,
-    16-bit
-    pictures and embedded colour profiles are converted. Of an animation the first picture is taken, with a
-    word
-    in the log.
+    The EXIF orientation is applied, transparency is laid over ``background``; greyscale, palette, CMYK, 16-bit pictures
+    and embedded colour profiles are converted. Of an animation the first picture is taken, with a word in the log.
 
     Args:
         path: JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, PPM or JPEG 2000.

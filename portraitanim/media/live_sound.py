@@ -12,10 +12,10 @@ import numpy as np
 
 from portraitanim.errors import InputError, MediaError
 from portraitanim.media.audio import resample_blocks, to_mono
+from portraitanim.media.audio_reader import MAX_LEVEL
 from portraitanim.types import AudioTrack
 
 _BLOCK_SECONDS = 0.04
-_MAX_LEVEL = 8.0
 _FULL_SCALE = {1: 128.0, 2: 32768.0, 4: 2147483648.0}
 
 
@@ -149,7 +149,7 @@ def _checked(chunks: Iterator[Any]) -> Iterator[np.ndarray]:
         if samples.dtype.kind == "i":
             samples = samples / (float(np.iinfo(samples.dtype).max) + 1.0)
         block = np.array(samples, np.float32, order="C")
-        if not np.abs(block).max(initial=0.0) <= _MAX_LEVEL:  # false for NaN as well
+        if not np.abs(block).max(initial=0.0) <= MAX_LEVEL:  # false for NaN as well
             raise MediaError(f"Chunk {number} of the sound is far above full scale or not numbers. Expected [-1, 1].")
         yield block
 

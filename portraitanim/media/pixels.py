@@ -8,9 +8,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-# Rounds instead of truncating and computes colour for every pixel; without these flags swscale shifts all
-# colours
-# by about one level of 255.
+# Rounds instead of truncating and computes colour for every pixel; without these flags swscale shifts all colours by
+# about one level of 255.
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 _UNSPECIFIED = (0, 2)
@@ -21,8 +20,9 @@ _YUV = {
     5: Colorspace.ITU601,
     6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
 }
-_YUV |= {9: Colorspace.BT2020, 10: Colorspace.BT2020}
 BT709 = 1
 """Number of bt709 in the tags for primaries, transfer and matrix (ITU-T H.273)."""
 

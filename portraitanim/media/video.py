@@ -116,8 +116,7 @@ def iter_video(
 
     Args:
         path: any video file.
-        fps: constant rate to resample to: each moment ``k / fps`` shows the source frame nearest in time,
-            so that
+        fps: constant rate to resample to: each moment ``k / fps`` shows the source frame nearest in time, so that
             variable frame rates keep their timing. ``None`` gives the source's own frames.
         start_seconds: where to start.
         duration_seconds: how much to read; ``None`` reads to the end.
@@ -127,8 +126,7 @@ def iter_video(
 
     Raises:
         InputError: a rate, start or duration that makes no sense.
-        MediaError: absent, damaged, without picture or too large; at the first frame where it cannot be
-            opened.
+        MediaError: absent, damaged, without picture or too large; at the first frame where it cannot be opened.
     """
     if start_seconds < 0 or (duration_seconds is not None and duration_seconds <= 0):
         raise InputError(f"Expected start from 0 s and duration above 0 s, got {start_seconds}, {duration_seconds}.")

@@ -39,15 +39,12 @@ _MAX_GIF_FPS = 50
 class VideoWriter:
     """Writes one video with its sound in one pass, in flat memory.
 
-    Use it as a context manager. Frames are encoded by a thread of their own behind a short queue. The file is
-    written as ``NAME.partial.SUFFIX`` and renamed when it is complete; an error or Ctrl-C inside the block
-    removes it.
+    Use it as a context manager. Frames are encoded by a thread of their own behind a short queue. The file is written
+    as ``NAME.partial.SUFFIX`` and renamed when it is complete; an error or Ctrl-C inside the block removes it.
 
-    The suffix chooses the format: mp4, m4v, mov, mkv (H.264, AAC), webm (VP9, Opus), gif, and no suffix
-    for a folder
-    of PNG pictures. Colours are bt709 and tagged so. Sound starts with the first frame and is cut, or
-    padded with
-    silence, to the length of the picture.
+    The suffix chooses the format: mp4, m4v, mov, mkv (H.264, AAC), webm (VP9, Opus), gif, and no suffix for a folder of
+    PNG pictures. Colours are bt709 and tagged so. Sound starts with the first frame and is cut, or padded with silence,
+    to the length of the picture.
 
     Example:
         >>> with VideoWriter("out.mp4", 25, audio="speech.mp3") as writer:  # doctest: +SKIP
@@ -76,9 +73,8 @@ class VideoWriter:
                 which others read.
             audio_start_seconds: where in the sound the video starts.
             crf: quality, lower is better; ``None`` takes the format's default (18 for H.264, 28 for VP9).
-            odd_size: H.264 and VP9 in 4:2:0 need even sizes: ``pad`` repeats the last row or column,
-                ``crop`` drops
-                it, ``error`` refuses.
+            odd_size: H.264 and VP9 in 4:2:0 need even sizes: ``pad`` repeats the last row or column, ``crop``
+                drops it, ``error`` refuses.
             metadata: title, comment and the like.
             xmp: an XMP packet, for mp4, mov, gif and PNG.
 

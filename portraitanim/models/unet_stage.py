@@ -32,6 +32,8 @@ class StageSpec:
         has_attention: spatial transformers, and audio modules where the network has them.
         audio_channels: inner width of each layer's audio module; empty for none.
         has_motion: motion modules.
+        downsample: it ends at half the size.
+        upsample: it ends at twice the size.
         ends_at_recording: the last spatial transformer is cut off where its input has been recorded, because what
             comes after it influences nothing.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from portraitanim.audio.log_mel import LogMelAudioEncoder
-from portraitanim.audio.separation import VocalSeparator
+from portraitanim.audio.separation import RATE_HZ, VocalSeparator
 from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import InputError, MissingWeightsError
 from portraitanim.face.detection import FaceSearch, select_face
@@ -40,12 +40,9 @@ from portraitanim.progress import ProgressReporter
 from portraitanim.types import AudioTrack
 
 if TYPE_CHECKING:
-    from portraitanim.pipelines.animator import AnimatorParts
+    from portraitanim.pipelines.animator_parts import AnimatorParts
 
 logger = logging.getLogger(__name__)
-
-_SEPARATION_RATE_HZ = 44_100
-"""The rate that the separation network works at: it hears more than speech encoders do."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -260,8 +257,8 @@ class InputReader:
             )
         separator = VocalSeparator.load(self._parts.separator)
         start, duration = self._options.start_seconds, self._options.duration_seconds
-        chunks = iter_audio(path, _SEPARATION_RATE_HZ, start_seconds=start, duration_seconds=duration)
+        chunks = iter_audio(path, RATE_HZ, start_seconds=start, duration_seconds=duration)
         stereo = (chunk if chunk.samples.shape[0] <= 2 else to_mono(chunk) for chunk in chunks)
         voice = [to_mono(piece).samples for piece in separator.stream(stereo)]
-        track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=_SEPARATION_RATE_HZ)
+        track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=RATE_HZ)
         return torch.from_numpy(resample(track, rate_hz).samples[0])

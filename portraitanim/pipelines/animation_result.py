@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class AnimationResult:
     peak_device_bytes: int | None
     face: str
     notes: tuple[str, ...] = ()
-    drift: dict[str, Any] | None = field(default=None)
+    drift: dict[str, Any] | None = None
 
     @property
     def duration_seconds(self) -> float:

@@ -25,8 +25,7 @@ from portraitanim.media.video_writer import VideoWriter
 from portraitanim.pipelines.animation_inputs import AnimationInputs, InputReader
 from portraitanim.pipelines.animation_plan import AnimationPlan, fit_to_parts, plan_animation
 from portraitanim.pipelines.animation_result import AnimationResult, peak_device_bytes, peak_host_bytes
-from portraitanim.pipelines.animator_parts import AnimatorParts as AnimatorParts
-from portraitanim.pipelines.animator_parts import OutputOptions as OutputOptions
+from portraitanim.pipelines.animator_parts import AnimatorParts, OutputOptions
 from portraitanim.pipelines.clip_folder import ClipFolder, work_folder
 from portraitanim.pipelines.clip_store import ClipStore
 from portraitanim.pipelines.drift_guard import DriftGuard
@@ -34,7 +33,13 @@ from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.frame_output import FrameOutput, debug_views
 from portraitanim.pipelines.memory_retry import is_out_of_memory, take_smaller_plan
 from portraitanim.pipelines.named_files import check_files
-from portraitanim.pipelines.provenance import container_metadata, sha256_of, sidecar_path, write_sidecar, xmp_packet
+from portraitanim.pipelines.provenance import (
+    container_metadata,
+    content_sha256,
+    sidecar_path,
+    write_sidecar,
+    xmp_packet,
+)
 from portraitanim.progress import ProgressReporter, SilentProgress
 from portraitanim.runtime import noise_generator
 
@@ -388,4 +393,4 @@ class Animator:
 
 
 def _hashes(**paths: str | Path | None) -> dict[str, str]:
-    return {name: sha256_of(path) for name, path in paths.items() if path is not None}
+    return {name: content_sha256(path) for name, path in paths.items() if path is not None}

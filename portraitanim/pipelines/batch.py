@@ -16,7 +16,7 @@ from portraitanim.config.animation import AnimationOptions
 from portraitanim.config.schema import from_dict, to_dict
 from portraitanim.errors import InputError, PortraitAnimError
 from portraitanim.media.files import existing_file
-from portraitanim.pipelines.animator import OutputOptions
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.pipelines.named_files import check_files
 from portraitanim.progress import ProgressReporter
 

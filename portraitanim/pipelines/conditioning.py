@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -89,7 +89,7 @@ class AnimationConditioning:
     draws_landmarks: bool
     moving: MovingPortrait | None = None
     device: torch.device | None = None
-    dtype: torch.dtype | None = field(default=None)
+    dtype: torch.dtype | None = None
 
     @property
     def batch_size(self) -> int:

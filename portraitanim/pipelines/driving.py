@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portraitanim.audio.encoders import AudioEncoder
-    from portraitanim.config.audio import AudioConfig
+    from portraitanim.config.audio import AudioConfig, WindowKind
     from portraitanim.config.schema import SamplingConfig
     from portraitanim.types import AudioFeatures
 
@@ -47,7 +47,7 @@ class SoundStates:
     features: AudioFeatures
     num_frames: int
     num_sounding_frames: int
-    kind: str
+    kind: WindowKind
     window: int
     fps: float
 
@@ -69,9 +69,8 @@ class SoundStates:
     def windows(self, frames: Sequence[int]) -> torch.Tensor:
         """``(1, frames, rows, layers, width)``; frames behind the end see the end."""
         last = self.num_frames - 1
-        kind = "whisper" if self.kind == "whisper" else "centred"
         picked = [min(frame, last) for frame in frames]
-        return frame_windows(self.features, kind, self.fps, window=self.window, frames=picked)[None]  # type: ignore[arg-type]
+        return frame_windows(self.features, self.kind, self.fps, window=self.window, frames=picked)[None]
 
 
 def read_waveform(
@@ -174,6 +173,4 @@ def bounce(frame: int, num_driving_frames: int) -> int:
 
 
 def _in_format(features: AudioFeatures, dtype: torch.dtype) -> AudioFeatures:
-    from dataclasses import replace
-
     return replace(features, states=features.states.cpu().to(dtype))

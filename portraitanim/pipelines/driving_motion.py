@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from portraitanim.errors import InputError
+from portraitanim.face.face_track import FaceTrack, resample_track
 from portraitanim.face.smoothing import smooth_landmarks
 from portraitanim.face.track_motion import drive_portrait
-from portraitanim.face.tracking import FaceFinder, FaceTrack, resample_track, track_face
+from portraitanim.face.tracking import FaceFinder, track_face
 from portraitanim.media.video import iter_video, probe_video
 from portraitanim.pipelines.pose_folder import load_pose_folder
 from portraitanim.pipelines.track_files import load_track

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from portraitanim.errors import MediaError
-from portraitanim.media.files import discard, partial_path, publish
+from portraitanim.media.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -74,25 +75,23 @@ class FeatureCache:
         path = self.folder / f"{key}{_SUFFIX}"
         try:
             kept = load_file(path)
-            os.utime(path)
-            logger.info("Read from the cache: %s", path.name)
         except (OSError, SafetensorError):  # absent, damaged, or taken away by another process just now
             made = dict(compute())
             self._keep(path, made)
             return made
+        logger.info("Read from the cache: %s", path.name)
+        with suppress(OSError):  # a folder that may only be read
+            os.utime(path)
         return kept
 
     def _keep(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        partial = partial_path(path.with_stem(f"{path.stem}-{os.getpid()}"))
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
-            publish(partial, path)
+            with whole_file(path, is_shared=True) as partial:
+                save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
             self._bound(path)
         except (OSError, SafetensorError, MediaError) as error:
             logger.warning("Nothing is kept of this portrait: %s cannot be written (%s).", self.folder, error)
-        finally:
-            discard(partial)
 
     def _bound(self, newest: Path) -> None:
         found = []

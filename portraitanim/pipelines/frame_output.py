@@ -30,6 +30,7 @@ class FrameOutput:
     size: tuple[int, int] = (0, 0)
 
     def write(self, frame: np.ndarray) -> None:
+        """Take the next frame, uint8 ``(3, height, width)``: into the whole picture where asked, and to the file."""
         if self.num_frames == 0:
             self.first_frame_seconds = time.perf_counter() - self.started
         if self.paste_back:

@@ -10,6 +10,7 @@ import torch
 from portraitanim.config.execution import ExecutionConfig
 from portraitanim.config.memory_size import parse_memory, show_memory
 from portraitanim.config.schema import Preset
+from portraitanim.config.speeds import is_guided
 from portraitanim.errors import OutOfMemoryError
 from portraitanim.pipelines.memory_model import HOST_BYTES, MemoryNeed, predict_memory
 from portraitanim.runtime import resolve_device, resolve_dtype, return_freed_memory
@@ -175,14 +176,8 @@ def _ladder(preset: Preset, device_type: str) -> Iterator[ExecutionConfig]:
     small = replace(suited, work_ahead=False)
     yield small
     yield replace(small, num_frames_per_decode=1)
-    if _is_guided(preset):
+    if preset.sampling.deep_every_steps == 1 and is_guided(preset):
         yield replace(small, num_frames_per_decode=1, branches_one_by_one=True)
-
-
-def _is_guided(preset: Preset) -> bool:
-    sampling = preset.sampling
-    scales = (sampling.guidance_scale, sampling.audio_guidance_scale, sampling.image_guidance_scale)
-    return sampling.deep_every_steps == 1 and any(scale is not None and scale > 1 for scale in scales)
 
 
 def _process_bytes() -> int:

@@ -11,7 +11,7 @@ import torch
 from portraitanim.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
-    from portraitanim.pipelines.animator import AnimatorParts
+    from portraitanim.pipelines.animator_parts import AnimatorParts
 
 logger = logging.getLogger(__name__)
 

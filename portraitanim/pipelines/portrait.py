@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -13,8 +13,8 @@ import numpy as np
 from portraitanim.config.schema import Preset
 from portraitanim.errors import FaceError, InputError, MissingWeightsError
 from portraitanim.face.alignment import FaceCrop
-from portraitanim.face.face_crop import detected_face_crop, face_mask_map
-from portraitanim.face.regions import face_box, face_region_map, region_masks
+from portraitanim.face.face_crop import DetectedFaceCrop, detected_face_crop, face_mask_map
+from portraitanim.face.regions import face_box, face_region_map, fill_box, region_masks
 
 if TYPE_CHECKING:
     from portraitanim.face.detection import DetectedFace
@@ -117,7 +117,7 @@ def _whole_picture(height: int, width: int, size_px: int) -> FaceCrop:
     return FaceCrop(transform=transform, size_px=size_px)
 
 
-def _detected(face: DetectedFace, picture: np.ndarray) -> Any:
+def _detected(face: DetectedFace, picture: np.ndarray) -> DetectedFaceCrop:
     try:
         return detected_face_crop(face.box, *picture.shape[1:])
     except InputError as error:
@@ -136,7 +136,6 @@ def _face_map(
         crop = _detected(face, picture)
         if framing == "face":
             return face_mask_map(crop, height, width, size)
-        mask = np.zeros((height, width), np.uint8)
-        mask[crop.mask.top : crop.mask.bottom, crop.mask.left : crop.mask.right] = 255
+        mask = fill_box(crop.mask, height, width)
         return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR))[None]
     return face_region_map(face_box(landmarks, size_px, size_px), size_px, size_px, size)[:channels]

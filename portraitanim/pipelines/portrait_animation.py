@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 
 from portraitanim.config.execution import ExecutionConfig
@@ -52,7 +52,7 @@ class PortraitAnimationOutput(BaseOutput):
             latents ``(batch, frames, channels, height / 8, width / 8)``.
     """
 
-    frames: Tensor | np.ndarray | list[list[Image]]
+    frames: Tensor | np.ndarray | list[list[Image.Image]]
 
 
 class PortraitAnimationPipeline(DiffusionPipeline):
@@ -371,15 +371,13 @@ class PortraitAnimationPipeline(DiffusionPipeline):
         return decode_frames(run.decoder, latents, run.execution.num_frames_per_decode)
 
     @staticmethod
-    def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image]]:
+    def _as_output_type(frames: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image.Image]]:
         if output_type in ("pt", "latent"):
             return frames
         if output_type == "np":
             return frames.float().numpy()
-        from PIL import Image as PillowImage
-
         pixels = (frames * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
-        return [[PillowImage.fromarray(frame) for frame in video] for video in pixels]
+        return [[Image.fromarray(frame) for frame in video] for video in pixels]
 
 
 @contextmanager

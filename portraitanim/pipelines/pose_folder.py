@@ -22,11 +22,6 @@ PUBLISHED_SIZE_PX = (512, 512)
 _MESH_WITHOUT_IRISES = 468
 
 
-def is_pose_folder(path: Path) -> bool:
-    """Whether a path is a folder with at least one numbered ``.pkl`` file."""
-    return path.is_dir() and any(_number(file) is not None for file in path.iterdir())
-
-
 def load_pose_folder(
     path: str | Path, *, fps: float = PUBLISHED_FPS, size_px: tuple[int, int] = PUBLISHED_SIZE_PX
 ) -> FaceTrack:

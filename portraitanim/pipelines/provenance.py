@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video_formats import video_format
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -60,7 +60,7 @@ def write_sidecar(output: Path, record: dict[str, Any]) -> Path:
     return path
 
 
-def sha256_of(path: str | Path) -> str:
+def content_sha256(path: str | Path) -> str:
     """Hash of a file's bytes; of a folder, of its files' names and hashes."""
     path = Path(path)
     if path.is_dir():
@@ -70,8 +70,4 @@ def sha256_of(path: str | Path) -> str:
             if file.is_file()
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from portraitanim.errors import CheckpointError
-from portraitanim.media.files import discard, system_error, write_error
+from portraitanim.media.files import discard, replace_folder, system_error, write_error
 
 _NAME = re.compile(r"checkpoint-(\d+)$")
 _STATE = "state.json"
@@ -43,20 +42,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         MediaError: the system refuses to write (disk full, no permission); what was there before is untouched.
     """
-    partial, old = path.with_name(path.name + ".partial"), path.with_name(path.name + ".old")
+    partial = path.with_name(path.name + ".partial")
     try:
         discard(partial)
         partial.mkdir(parents=True)
         yield partial
-        discard(old)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(partial, path)
+        replace_folder(partial, path)
     except (OSError, SafetensorError) as error:
         raise write_error(path, system_error(error) or error) from error
     finally:
         discard(partial)
-        discard(old)
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -108,7 +109,7 @@ class TrainingEngine:
             CheckpointError: the folder holds checkpoints and ``resume`` is off, or one does not fit.
         """
         self._begin(resume)
-        started, losses = time.monotonic(), list[float]()
+        started, losses = time.monotonic(), deque[float](maxlen=100)
         if self.step >= self.config.num_steps:
             logger.info("The run has made %d steps, engine.num_steps is %d.", self.step, self.config.num_steps)
             if not (self.output / WEIGHTS).is_dir():  # it was killed between its last checkpoint and its weights
@@ -117,7 +118,7 @@ class TrainingEngine:
             with self._stop.listening(), self.progress.task("training", self.config.num_steps - self.step) as shown:
                 for loss in self._steps():
                     if math.isfinite(loss):
-                        losses = [*losses[-99:], loss]
+                        losses.append(loss)
                     shown.advance()
                     due, stop = self.step % self.config.checkpoint_every_steps == 0, self._stop.agreed(self.accelerator)
                     if due or stop or self.step == self.config.num_steps:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from portraitanim.config.animation import PARTS_BESIDE_AUDIO
 from portraitanim.config.training import ClipConfig, ValidationConfig
 from portraitanim.data.dataset import ClipDataset, ClipPiece
 from portraitanim.errors import InputError
@@ -19,7 +20,6 @@ from portraitanim.media.image import save_image
 from portraitanim.training.portrait_task import PortraitTask
 from portraitanim.types import PortraitConditioning
 
-PARTS_BESIDE_AUDIO = ("eyebrows", "eyes", "pupils", "nose")
 """What is drawn of the true landmarks: all but the mouth, which only the sound can move."""
 
 _MAX_LAG_FRAMES = 2

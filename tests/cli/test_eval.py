@@ -70,6 +70,11 @@ def test_missing_weights_are_named_and_make_exit_code_4_with_the_result_written(
     assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
 
 
+def test_every_weight_that_a_metric_lacks_is_named(cli: Cli, folders: tuple[Path, Path]) -> None:
+    _, _, err = cli(*folders, "--metrics", "ssim,sync_c,sync_d", "--set", "sync_boxes=s3fd")
+    assert "portraitanim weights pull syncnet-v2 s3fd" in err
+
+
 def test_clips_that_fail_make_exit_code_6(cli: Cli, folders: tuple[Path, Path]) -> None:
     for folder in folders:
         (folder / "broken.mp4").write_bytes(b"x" * 100)

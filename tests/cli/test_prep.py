@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from portraitanim.audio.encoders import load_audio_encoder
-from portraitanim.cli.app import run
 from portraitanim.data.records import read_manifest
 from tests.audio_checkpoints import xlsr
+from tests.cli.outcome import Cli
 from tests.small_weights import small_weights
 from tests.unit.data.preparation.made_videos import SPEAKER, needs_media, save, sound_of, talking
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
-
 LOOSE = ("--size", "128", "--workers", "0", "--set", "filters.min_face_px=60", "--set", "filters.min_seconds=1")
 LOOSE = (*LOOSE, "--set", "filters.min_sync_correlation=null")
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command in this process."""
-
-    def call(*words: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:
-            run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Outcome(code=int(ended.value.code or 0), out=captured.out, err=captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,9 +19,10 @@ import torch
 
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE
-from portraitanim.cli.app import EXIT_CODES, run
+from portraitanim.cli.app import EXIT_CODES
 from tests import base_folders
 from tests import published_folders as published
+from tests.cli.outcome import Cli, Outcome
 from tests.small_networks import small_preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,34 +30,11 @@ LANDMARKER = REGISTRY["face-landmarker"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
-
-
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "store"
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(folder))
     return folder
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command in this process."""
-
-    def call(*words: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:
-            run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Outcome(code=int(ended.value.code or 0), out=captured.out, err=captured.err)
-
-    return call
 
 
 def call_in_new_process(*words: str, cache: Path, **environment: str) -> Outcome:

@@ -16,7 +16,8 @@ from portraitanim.face.face_track import FaceTrack
 from portraitanim.media.audio import load_audio
 from portraitanim.media.image import load_image, save_image
 from portraitanim.media.video import iter_video, probe_video
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.pipelines.clip_folder import work_folder
 from portraitanim.pipelines.provenance import DIGITAL_SOURCE_TYPE
 from portraitanim.pipelines.track_files import save_track
@@ -72,8 +73,8 @@ def test_video_has_the_length_and_sound_of_the_speech(tiny: Animator, tmp_path: 
     assert (info.width, info.height, info.fps) == (SIZE_PX, SIZE_PX, 25)
     assert len(frames_of(output)) == 25
     assert load_audio(output).duration_seconds == pytest.approx(1.0, abs=0.04)
-    assert [path.name for path in tmp_path.iterdir()] != [], "no work folder or partial file may be left"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["talk.mp4", "talk.mp4.json"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["talk.mp4", "talk.mp4.json"], "no work folder or partial file may be left"
 
 
 def test_whole_speech_is_spoken_when_no_duration_is_given(tiny: Animator, tmp_path: Path) -> None:

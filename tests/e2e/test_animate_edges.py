@@ -14,7 +14,8 @@ from portraitanim.config.animation import AnimationOptions
 from portraitanim.errors import ConfigError, InputError
 from portraitanim.media.image import load_image
 from portraitanim.media.video import iter_video, probe_video
-from portraitanim.pipelines.animator import Animator, OutputOptions
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import OutputOptions
 from portraitanim.pipelines.batch import read_jobs, run_batch
 from portraitanim.pipelines.provenance import DIGITAL_SOURCE_TYPE
 from portraitanim.progress import SilentProgress

@@ -17,7 +17,8 @@ import torch
 from portraitanim.audio.log_mel import LogMelAudioEncoder
 from portraitanim.media.audio import iter_audio, load_audio, save_audio
 from portraitanim.media.video import iter_video
-from portraitanim.pipelines.animator import Animator, AnimatorParts
+from portraitanim.pipelines.animator import Animator
+from portraitanim.pipelines.animator_parts import AnimatorParts
 from portraitanim.types import AudioTrack, Conditioning
 from tests.examples import PORTRAIT, ROOT, SPEECH
 from tests.small_weights import small_weights

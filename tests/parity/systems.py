@@ -13,7 +13,8 @@ from typing import Any
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from portraitanim.checkpoints.keys import ECHOMIMIC_KEYS, HALLO_KEYS, translate
+from portraitanim.checkpoints.key_table import translate
+from portraitanim.checkpoints.keys import ECHOMIMIC_KEYS, HALLO_KEYS
 from portraitanim.config.presets import load_preset
 from portraitanim.config.schema import Preset
 from portraitanim.diffusion.schedule import make_scheduler

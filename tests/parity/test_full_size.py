@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitanim.checkpoints.keys import ECHOMIMIC_KEYS, translate
+from portraitanim.checkpoints.key_table import translate
+from portraitanim.checkpoints.keys import ECHOMIMIC_KEYS
 from portraitanim.config.presets import load_preset
 from portraitanim.models.motion_module import MotionModule, sinusoidal_positions
 from portraitanim.models.portrait_network import PortraitNetwork

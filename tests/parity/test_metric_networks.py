@@ -22,7 +22,7 @@ from tests.weight_recipes import metric_recipe
 
 _CLIPS = ("a_16x224", "b_16x256x320", "c_10x128", "d_face16")
 _NETWORKS = {
-    "inception": (inception.InceptionV3, set(inception.UNUSED_KEYS)),
+    "inception": (inception.InceptionV3, {"fc.weight", "fc.bias"}),
     "i3d": (I3D, set()),
     "syncnet": (SyncNet, set()),
     "deep3d": (FaceReconstruction, set()),

@@ -27,7 +27,6 @@ from portraitanim.face.published_motion_sync import mesh_with_affine_irises, par
 from portraitanim.face.smoothing import smooth_landmarks
 from portraitanim.face.track_motion import drive_portrait
 from portraitanim.face.tracking import track_face
-from portraitanim.face.transforms import linear_condition
 from portraitanim.media.image import load_image
 from portraitanim.media.video import iter_video
 from portraitanim.types import FaceLandmarks
@@ -125,7 +124,7 @@ def outcome(mesh: FaceMesh, driver: str, portrait_name: str, method: SyncMethod)
     drivers = drivers / width(track.landmarks.points)
     return Outcome(
         error_px=errors,
-        condition=float(np.mean([linear_condition(matrix) for matrix in matrices(driving, still, method)])),
+        condition=float(np.mean([np.linalg.cond(matrix[:3, :3]) for matrix in matrices(driving, still, method)])),
         jump=fastest(moved) / fastest(track.landmarks.points),
         mouth_size=float(np.polyfit(drivers, ours, 1)[0]),
         mouth_likeness=float(np.corrcoef(drivers, ours)[0, 1]),

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitanim.checkpoints.keys import AUTOENCODER_KEYS, ECHOMIMIC_KEYS, HALLO_KEYS, translate
+from portraitanim.checkpoints.key_table import translate
+from portraitanim.checkpoints.keys import AUTOENCODER_KEYS, ECHOMIMIC_KEYS, HALLO_KEYS
 from portraitanim.config.presets import load_preset
 from portraitanim.pipelines.build import build_autoencoder, build_networks
 from tests.goldens import load_json

@@ -14,12 +14,12 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from portraitanim.data.latents import autoencoder_fingerprint, encode_clip
-from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO, sha256_of
 from portraitanim.data.preparation.motion_measures import yaws_degrees
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, read_json, write_json
+from portraitanim.data.records import AUDIO, FACE, LATENTS, VIDEO
 from portraitanim.errors import InputError, ShapeError
 from portraitanim.media.audio import load_audio
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video import iter_video
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 IdentityEncoder = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """uint8 picture ``(3, height, width)`` and its landmarks ``(478, 3)`` in pixels → embedding float32 ``(512,)``."""
-
-LATENTS = "latents.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

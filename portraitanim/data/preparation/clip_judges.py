@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from portraitanim.data.preparation.state import PreparationState, read_json, write_json
+from portraitanim.data.preparation.state import SETTINGS_FILE, PreparationState, read_json, write_json
 from portraitanim.errors import InputError
 
-_SETTINGS, _FILE = "settings.json", "judges.json"
+_FILE = "judges.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ClipJudges:
             InputError: it was begun with others.
         """
         now = {name: folder is not None for name, folder in asdict(self).items()}
-        if read_json(state.folder / _SETTINGS) is not None:
+        if read_json(state.folder / SETTINGS_FILE) is not None:
             before = read_json(state.folder / _FILE) or dict.fromkeys(now, False)
             for name, (use, leave) in _OPTIONS.items():
                 if before.get(name, False) != now[name]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
+from portraitanim.data.records import AUDIO, FACE, VIDEO
 from portraitanim.errors import MediaError
 from portraitanim.face.alignment import FaceCrop
 from portraitanim.face.regions import training_region_masks
@@ -21,8 +21,6 @@ from portraitanim.media.audio import save_audio
 from portraitanim.media.files import publish, write_error
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
-
-VIDEO, AUDIO, FACE = "video.mp4", "audio.flac", "face.safetensors"
 
 _HASH_GRID = 32
 _HASH_SIDE = 8
@@ -91,15 +89,6 @@ def picture_hash(grey: np.ndarray) -> str:
     waves = cv2.dct(small)[:_HASH_SIDE, :_HASH_SIDE].ravel()
     bits = waves > np.median(waves[1:])
     return np.packbits(bits).tobytes().hex()
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def work_folder(root: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -98,12 +98,8 @@ def _located(clip: HdtfClip, index: VideoIndex) -> SourceClip:
             unit="pixels",
             reference_height_px=clip.height_px,
         )
-    return SourceClip(
-        name=source.name,
-        dataset=source.dataset,
-        identity=source.identity,
-        video=video,
-        path=path,
+    return replace(
+        source,
         start_seconds=clip.start_seconds,
         end_seconds=clip.end_seconds,
         box=box,

@@ -13,21 +13,29 @@ from typing import Any
 from portraitanim.config.preparation import PreparationConfig, SplitConfig
 from portraitanim.config.schema import to_dict
 from portraitanim.data.preparation.clip_features import (
-    LATENTS,
     ClipFeatures,
     audio_file,
     identity_of,
     stored_features,
 )
 from portraitanim.data.preparation.clip_split import hold_out
-from portraitanim.data.preparation.clip_writing import AUDIO, FACE, VIDEO
 from portraitanim.data.preparation.copies import Fingerprint, find_nearest
 from portraitanim.data.preparation.coverage import CoverageRow, ListedSource, coverage, fingerprint
 from portraitanim.data.preparation.filters import Failure, judge
 from portraitanim.data.preparation.identity_split import merge_identities
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
-from portraitanim.data.records import FORMAT_VERSION, REJECTED, SETTINGS, ClipRecord, write_manifest
+from portraitanim.data.records import (
+    AUDIO,
+    FACE,
+    FORMAT_VERSION,
+    LATENTS,
+    REJECTED,
+    SETTINGS,
+    VIDEO,
+    ClipRecord,
+    write_manifest,
+)
 from portraitanim.errors import InputError
 from portraitanim.media.files import whole_file
 

@@ -20,7 +20,6 @@ from portraitanim.media.files import whole_file
 MAX_PICTURES = 48
 """Thumbnails of kept clips, and of rejects for each reason; pages stay small enough to be sent."""
 
-_CELL = "td"
 _NUM_BINS = 24
 _WIDTH, _HEIGHT, _BASE = 360, 110, 88
 
@@ -199,4 +198,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers_from
         )
 
     head = f"<tr>{cells(header, 'th')}</tr>" if any(header) else ""
-    return f"<table>{head}{''.join(f'<tr>{cells(row, _CELL)}</tr>' for row in rows)}</table>"
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f"<table>{head}{body}</table>"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from portraitanim.config.preparation import PreparationConfig
-from portraitanim.config.schema import to_dict
+from portraitanim.config.schema import from_dict, to_dict
 from portraitanim.data.preparation.clip_features import FeatureNetworks, add_features, forget_features
 from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.coverage import ListedSource
@@ -22,6 +22,7 @@ from portraitanim.data.preparation.listing import DatasetSummary, list_dataset
 from portraitanim.data.preparation.shard import Shard
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.state import (
+    SETTINGS_FILE,
     ClipOutcome,
     PreparationState,
     SourceScan,
@@ -97,12 +98,11 @@ def prepare(
         return list_dataset(state, config, listing)
 
 
-def merge_shards(output: Path, config: PreparationConfig | None = None) -> DatasetSummary:
-    """List the dataset whose shards were prepared one by one.
+def merge_shards(output: Path) -> DatasetSummary:
+    """List the dataset whose shards were prepared one by one, with the config that they were prepared with.
 
     Args:
         output: the dataset's folder.
-        config: ``None`` for the config that the shards were prepared with.
 
     Raises:
         InputError: there are no shards, some are not finished, or they are of different lists.
@@ -121,9 +121,7 @@ def merge_shards(output: Path, config: PreparationConfig | None = None) -> Datas
     if any(listing != listings[0] or listing is None for listing in listings):
         raise InputError(f"The shards in {output} were made from different lists of videos. Prepare them again.")
     with only_run(state.folder / "run-1-of-1.lock"):
-        return list_dataset(
-            state, config or stored_config(output), [ListedSource(**line) for line in listings[0]["listing"]]
-        )
+        return list_dataset(state, stored_config(output), [ListedSource(**line) for line in listings[0]["listing"]])
 
 
 def stored_config(output: Path) -> PreparationConfig:
@@ -132,18 +130,16 @@ def stored_config(output: Path) -> PreparationConfig:
     Raises:
         InputError: nothing was prepared there.
     """
-    from portraitanim.config.schema import from_dict
-
-    values = read_json(PreparationState(output).folder / "settings.json")
+    values = read_json(PreparationState(output).folder / SETTINGS_FILE)
     if not isinstance(values, dict):
-        raise InputError(f"{output} was not made by prep: it has no prep/settings.json.")
+        raise InputError(f"{output} was not made by prep: it has no prep/{SETTINGS_FILE}.")
     config: PreparationConfig = from_dict(PreparationConfig, values)
     return config
 
 
 def _check_settings(state: PreparationState, config: PreparationConfig) -> None:
     """Refuse to mix clips of different settings; limits and the split are judged anew each time."""
-    path = state.folder / "settings.json"
+    path = state.folder / SETTINGS_FILE
     before, now = read_json(path), to_dict(config)
     if isinstance(before, dict):
         for key in ("fps", "crop", "scenes"):

@@ -40,6 +40,3 @@ class Shard:
     def has(self, source_name: str) -> bool:
         """Whether a source belongs to this share; each belongs to exactly one."""
         return int(hashlib.sha256(source_name.encode()).hexdigest(), 16) % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"

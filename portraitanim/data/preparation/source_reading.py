@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from portraitanim.audio.separation import VocalSeparator
+from portraitanim.audio.separation import RATE_HZ, VocalSeparator
 from portraitanim.data.preparation.sources import SourceClip
 from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.errors import MediaError
@@ -20,8 +20,6 @@ from portraitanim.media.video import iter_video, probe_video
 from portraitanim.types import AudioTrack
 
 logger = logging.getLogger(__name__)
-
-_SEPARATION_RATE_HZ = 44_100
 
 
 def frames_of(
@@ -86,7 +84,7 @@ def voice_of(source: SourceClip, start_seconds: float, num_samples: int, separat
     assert source.video is not None
     chunks = iter_audio(
         source.video,
-        _SEPARATION_RATE_HZ,
+        RATE_HZ,
         start_seconds=source.start_seconds + start_seconds,
         duration_seconds=num_samples / SAMPLE_RATE_HZ,
     )
@@ -96,7 +94,7 @@ def voice_of(source: SourceClip, start_seconds: float, num_samples: int, separat
         logger.warning("%s", error)  # the sound ends before this part begins
         return np.zeros(num_samples, np.float32)
     voice = [to_mono(piece).samples for piece in separator.stream(stereo)]
-    track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=_SEPARATION_RATE_HZ)
+    track = AudioTrack(samples=np.concatenate(voice, axis=1), sample_rate_hz=RATE_HZ)
     samples = resample(track, SAMPLE_RATE_HZ).samples[0, :num_samples]
     return np.pad(samples, (0, num_samples - len(samples)))
 

@@ -1,13 +1,16 @@
 """What a run of `prep` has done so far, on disk, so that a killed run goes on where it stopped.
 
 DATASET/prep/
-  settings.json          the config of this dataset, and the sources
+  settings.json          the config of this dataset
+  judges.json            the networks by which its clips are judged
   scans/SOURCE.json      one source: its candidates, or why it cannot be read
   sound/SOURCE.flac      its sound, mono, 16 kHz
   outcomes/CLIP.json     one candidate: its scores, whether it is kept, its record
   thumbs/CLIP.jpg        a small picture of it, for the report
+  features/CLIP.json     what add_features has written for it
   work/PROCESS/          unfinished clips
   shards/I-of-N.json     a machine's share that is finished
+  run-SHARE.lock         held by the process that works on a share
 
 Every file is written under another name first. The folder may be deleted when the dataset is done.
 """
@@ -31,6 +34,7 @@ from portraitanim.media.files import publish, write_error
 logger = logging.getLogger(__name__)
 
 FOLDER = "prep"
+SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from portraitanim.data.preparation.clip_analysis import ClipMeasures, measure_cl
 from portraitanim.data.preparation.clip_crop import stable_crop
 from portraitanim.data.preparation.clip_judges import ClipJudges
 from portraitanim.data.preparation.clip_sync import sync_confidence
-from portraitanim.data.preparation.clip_writing import sha256_of, work_folder, write_clip
+from portraitanim.data.preparation.clip_writing import work_folder, write_clip
 from portraitanim.data.preparation.filters import judge
 from portraitanim.data.preparation.motion_measures import mouth_openings
 from portraitanim.data.preparation.scenes import Candidate, SceneCutter
@@ -33,7 +33,7 @@ from portraitanim.data.preparation.speech import SAMPLE_RATE_HZ
 from portraitanim.data.preparation.state import ClipOutcome, PreparationState, SourceScan
 from portraitanim.errors import MediaError, PortraitAnimError
 from portraitanim.face.landmarks import FaceMesh
-from portraitanim.media.files import system_error, whole_file, write_error
+from portraitanim.media.files import sha256_of, system_error, whole_file, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -177,18 +177,13 @@ def _written(task: ClipTask, measures: ClipMeasures, samples: np.ndarray | None,
         fps=config.fps,
         crf=config.crop.crf,
     )
-    return ClipOutcome(
-        clip_id=outcome.clip_id,
-        source_name=outcome.source_name,
-        dataset=outcome.dataset,
-        identity=outcome.identity,
+    return replace(
+        outcome,
         source={
             **_source_record(task, first, length),
             "crop": [round(float(value), 4) + 0.0 for value in crop.transform.ravel()],
         },
         is_written=True,
-        has_sound=outcome.has_sound,
-        scores=outcome.scores,
         num_frames=length,
         sha256={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         picture_hash=picture_hash,

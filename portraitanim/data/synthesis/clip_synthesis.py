@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,17 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from portraitanim.data.records import FORMAT_VERSION, SETTINGS, ClipRecord, Split, write_manifest
+from portraitanim.data.records import (
+    AUDIO,
+    FACE,
+    FORMAT_VERSION,
+    SETTINGS,
+    STILLS,
+    VIDEO,
+    ClipRecord,
+    Split,
+    write_manifest,
+)
 from portraitanim.data.synthesis.clip_motion import ClipMotion, MotionSource
 from portraitanim.data.synthesis.driver_motion import carry_to_portrait
 from portraitanim.data.synthesis.mesh_warp import PortraitWarper
@@ -25,7 +34,7 @@ from portraitanim.data.synthesis.talking_tracks import SOUND_RATE_HZ, TRACK_FPS
 from portraitanim.errors import InputError
 from portraitanim.face.regions import training_region_masks
 from portraitanim.media.audio import save_audio
-from portraitanim.media.files import whole_file
+from portraitanim.media.files import sha256_of, whole_file
 from portraitanim.media.video_writer import VideoWriter
 from portraitanim.types import AudioTrack
 
@@ -155,28 +164,27 @@ class ClipSynthesizer:
 
     def _write_files(self, clip: SyntheticClip, clip_id: str, folder: Path) -> ClipRecord:
         size = self._config.size_px
-        with VideoWriter(folder / "video.mp4", TRACK_FPS, crf=self._config.crf) as writer:
+        with VideoWriter(folder / VIDEO, TRACK_FPS, crf=self._config.crf) as writer:
             for frame in clip.frames():
                 writer.write(frame)
-        save_audio(AudioTrack(samples=clip.motion.sound[None], sample_rate_hz=SOUND_RATE_HZ), folder / "audio.flac")
+        save_audio(AudioTrack(samples=clip.motion.sound[None], sample_rate_hz=SOUND_RATE_HZ), folder / AUDIO)
         masks = training_region_masks(list(clip.landmarks), size, size)
-        save_file({"landmarks": clip.landmarks, "masks": masks}, folder / "face.safetensors")
-        save_file({"pictures": clip.stills.pictures, "landmarks": clip.stills.landmarks}, folder / "stills.safetensors")
-        names = ("video.mp4", "audio.flac", "face.safetensors", "stills.safetensors")
-        files = {name: f"clips/{clip_id}/{name}" for name in names}
+        save_file({"landmarks": clip.landmarks, "masks": masks}, folder / FACE)
+        save_file({"pictures": clip.stills.pictures, "landmarks": clip.stills.landmarks}, folder / STILLS)
+        files = {name: f"clips/{clip_id}/{name}" for name in (VIDEO, AUDIO, FACE, STILLS)}
         record = ClipRecord(
             clip_id=clip_id,
             identity=clip.portrait.name,
             split=clip.split,
-            video=files["video.mp4"],
-            audio=files["audio.flac"],
-            face=files["face.safetensors"],
-            stills=files["stills.safetensors"],
+            video=files[VIDEO],
+            audio=files[AUDIO],
+            face=files[FACE],
+            stills=files[STILLS],
             num_frames=len(clip.landmarks),
             fps=TRACK_FPS,
             size_px=size,
             source={"made_by": "synthesis", "kind": clip.motion.kind, "motion": clip.motion.source},
-            sha256={path: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name, path in files.items()},
+            sha256={path: sha256_of(folder / name) for name, path in files.items()},
         )
         (folder / RECORD).write_text(record.to_json() + "\n", encoding="utf-8")
         return record
@@ -199,6 +207,6 @@ def gather_manifest(root: Path, config: SynthesisConfig) -> int:
     ]
     write_manifest(root, records)
     settings = {"format_version": FORMAT_VERSION, "size_px": config.size_px, "fps": TRACK_FPS}
-    with whole_file(root / SETTINGS) as partial:
+    with whole_file(root / SETTINGS, is_shared=True) as partial:
         partial.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     return len(records)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from portraitanim.face.curves import box_mean
+from portraitanim.face.expression_transfer import fit_motion_transforms, retarget_shapes
 from portraitanim.face.geometry import apply_transform
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
-from portraitanim.face.motion_sync import box_mean, fit_motion_transforms, mean_rotations, retarget_shapes
 from portraitanim.face.transforms import fit_similarity
 
 _BONE = list(RIGID_POINTS)
@@ -100,7 +101,7 @@ def separate_motion(points: np.ndarray) -> DriverMotion:
     sizes = np.array([move.scale for move in moves])
     centres = points[:, _BONE].mean(1) / sizes.mean()
     poses = HeadPoses(
-        rotations=mean_rotations(np.stack([move.rotation for move in moves]), 3),
+        rotations=_mean_rotations(np.stack([move.rotation for move in moves]), 3),
         sizes=np.exp(box_mean(np.log(sizes / sizes.mean()), 5)),
         travel=box_mean(centres - centres.mean(0), 3) * [1, 1, 0],
     )
@@ -142,3 +143,10 @@ def carry_to_portrait(
     turns = poses.rotations * poses.sizes[:, None, None]
     result: np.ndarray = pivot + (moved - pivot) @ np.swapaxes(turns, 1, 2) + poses.travel[:, None] * width
     return result
+
+
+def _mean_rotations(rotations: np.ndarray, window: int) -> np.ndarray:
+    """Running mean ``(frames, 3, 3)`` on the rotation group, with fewer frames at the ends."""
+    reach = window // 2
+    group = Rotation.from_matrix(rotations)
+    return np.stack([group[max(0, t - reach) : t + reach + 1].mean().as_matrix() for t in range(len(rotations))])

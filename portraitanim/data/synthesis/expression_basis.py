@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from portraitanim.data.synthesis.driver_motion import DriverMotion, face_width
+from portraitanim.face.expression_transfer import fit_motion_transforms
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
 from portraitanim.face.mesh_topology import mirror_points
-from portraitanim.face.motion_sync import fit_motion_transforms
 from portraitanim.face.transforms import fit_similarity
 
 _RIDGE, _LEAST_VARIANCE = 0.002, 1e-8

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from portraitanim.data.synthesis.driver_motion import HeadPoses
+from portraitanim.face.curves import lid_closure
 from portraitanim.face.idle_motion import slow_noise
 
 
@@ -66,10 +67,7 @@ def _blinks(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray
     moment = rng.exponential(1.5)
     while moment < seconds[-1] + 0.3:
         down, hold, up = rng.uniform(0.06, 0.10), rng.uniform(0.02, 0.06), rng.uniform(0.10, 0.18)
-        rising = np.clip((seconds - moment) / down, 0, 1)
-        falling = np.clip(1 - (seconds - moment - down - hold) / up, 0, 1)
-        lid = np.minimum(rising, falling)
-        closed = np.maximum(closed, lid * lid * (3 - 2 * lid))
+        closed = np.maximum(closed, lid_closure(seconds, moment, down, hold, up))
         moment += down + hold + up + 0.25 + rng.exponential(2.4)
     return closed
 

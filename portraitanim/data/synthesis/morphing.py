@@ -9,6 +9,7 @@ import numpy as np
 
 from portraitanim.data.synthesis.portrait_bank import BankPortrait
 from portraitanim.errors import InputError
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.face_measures import head_angles
 from portraitanim.face.head_mesh import HeadMesh
 from portraitanim.face.landmark_groups import FACE_SILHOUETTE, NUM_MESH_POINTS
@@ -98,8 +99,7 @@ def _face_mask(points: np.ndarray, size_px: int) -> np.ndarray:
     brows = points[[70, 105, 107, 336, 334, 300], 1].mean()
     top = outline[:, 1].min()
     rows = np.clip((np.arange(size_px) + 0.5 - top) / max(brows - top, 1.0) * 1.4 - 0.45, 0, 1)[:, None]
-    both = ramp * rows
-    return (both * both * (3 - 2 * both)).astype(np.float32)
+    return smooth_step(ramp * rows).astype(np.float32)
 
 
 def _with_colours_of(picture: np.ndarray, model: np.ndarray, where: np.ndarray) -> np.ndarray:

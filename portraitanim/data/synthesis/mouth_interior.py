@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.head_mesh import INNER_LIPS
+from portraitanim.face.regions import polygon_coverage
 
 _UPPER_TEETH = np.array([0.145, 0.115, 0.10, 0.075, 0.05])
 _LOWER_TEETH = np.array([0.095, 0.095, 0.09, 0.07, 0.05])
@@ -165,14 +167,9 @@ def _tooth_edges(x: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _soft_polygon(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Coverage ``(rows, columns)`` float32 of a polygon with a soft rim."""
-    factor = 4
-    canvas = np.zeros((int(size[1]) * factor, int(size[0]) * factor), np.uint8)
-    points = np.rint((corners * factor - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(canvas, [points], 255, lineType=cv2.LINE_8, shift=4)
-    small = cv2.resize(canvas, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(small.astype(np.float32) / 255, (0, 0), _RIM_PX)
+    return cv2.GaussianBlur(polygon_coverage(corners, size), (0, 0), _RIM_PX)
 
 
 def _step(value: np.ndarray) -> np.ndarray:
-    ramp = np.clip(value + 0.5, 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
+    """From 0 to 1 about 0."""
+    return smooth_step(value + 0.5)

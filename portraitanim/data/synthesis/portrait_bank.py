@@ -13,6 +13,7 @@ import numpy as np
 
 from portraitanim.errors import FaceError, InputError
 from portraitanim.face.alignment import FaceCrop
+from portraitanim.face.curves import smooth_step
 from portraitanim.face.detection import select_face
 from portraitanim.face.landmarks import FaceMesh
 from portraitanim.face.person_mask import PersonMask
@@ -133,8 +134,7 @@ def cut_portrait(
 
 def _crisp(coverage: np.ndarray) -> np.ndarray:
     """Steepen the soft border of the segmentation, which would show the old background as a halo."""
-    step = np.clip((coverage - 0.45) / 0.45, 0, 1)
-    return (step * step * (3 - 2 * step)).astype(np.float32)
+    return smooth_step((coverage - 0.45) / 0.45).astype(np.float32)
 
 
 def person_colours(image: np.ndarray, person: np.ndarray) -> np.ndarray:

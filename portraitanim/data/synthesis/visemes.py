@@ -115,19 +115,18 @@ def mouth_track(phonemes: Sequence[Phoneme], num_frames: int, fps: float, effort
     begin = sounds[0][1] if sounds else 0.0
     end = sounds[-1][2] if sounds else 0.0
     sounds = [(_REST, begin - 2.0, begin), *sounds, (_REST, end, max(end, num_frames / fps) + 2.0)]
-    visemes = np.array([sound[0] for sound in sounds])
+    opening, width, pout, weight, closure = np.array([viseme for viseme, _, _ in sounds]).T
     starts, ends = np.array([sound[1:] for sound in sounds]).T
     seconds = (np.arange(num_frames) + 0.5) / fps + _ANTICIPATION_SECONDS
     middle, half = (starts + ends) / 2, (ends - starts) / 2
     # Long sounds hold a plateau: distance counts from their inner half.
     outside = np.maximum(np.abs(seconds[:, None] - middle) - 0.5 * half, 0)
     reach = np.clip(_REACH_SHARE * half, _MIN_REACH_SECONDS, 0.09)
-    pull = visemes[:, 3] * np.exp(-((outside / reach) ** 1.4)) + 1e-9
+    pull = weight * np.exp(-((outside / reach) ** 1.4)) + 1e-9
     pull /= pull.sum(1, keepdims=True)
-    opening, width, pout = (pull @ visemes[:, column] for column in range(3))
     shut = np.exp(-((np.maximum(np.abs(seconds[:, None] - middle) - _CLOSURE_SECONDS, 0) / 0.022) ** 2))
-    closed = (shut * visemes[:, 4]).max(1)
-    return MouthTrack(opening=opening * effort * (1 - closed), width=width, pout=pout)
+    closed = (shut * closure).max(1)
+    return MouthTrack(opening=pull @ opening * effort * (1 - closed), width=pull @ width, pout=pull @ pout)
 
 
 def loudness_effort(samples: np.ndarray, sample_rate_hz: int, num_frames: int, fps: float) -> np.ndarray:

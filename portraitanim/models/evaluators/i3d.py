@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 INPUT_PX = 224
 NUM_CLASSES = 400
-MIN_FRAMES = 9
-"""The average pool needs two steps of the eightfold reduced time."""
 
 _Triple = tuple[int, int, int]
 # Channels in, then out of: 1×1; 1×1, 3×3; 1×1, 3×3; 1×1 after the pool.

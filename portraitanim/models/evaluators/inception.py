@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 INPUT_PX = 299
 NUM_FEATURES = 2048
-UNUSED_KEYS = ("fc.weight", "fc.bias")
-"""The class scores, which FID does not read."""
 
 _BATCH_NORM_EPS = 1e-3
 _Kernel = int | tuple[int, int]

@@ -17,24 +17,23 @@ from portraitanim.errors import InputError, ShapeError
 from portraitanim.models.evaluators import i3d, inception
 
 FidFlavour = Literal["pytorch-fid", "torch-fidelity", "clean-fid"]
+"""How frames become 299×299:
+
+- ``pytorch-fid``: bilinear, half-pixel centres, no antialiasing, on [0, 1]; then 2x - 1;
+- ``torch-fidelity``: bilinear of TensorFlow 1, corners aligned, no antialiasing, on 0..255; then (x - 128) / 128;
+- ``clean-fid``: bicubic with antialiasing (Pillow), on 0..255, clipped; then (x - 128) / 128.
+"""
+
 FvdFlavour = Literal["direct", "short-side", "disco"]
+"""How frames become 224×224:
+
+- ``direct``: bilinear, no antialiasing; then x / 127.5 - 1;
+- ``short-side``: the shorter side to 224, bilinear, no antialiasing, the middle cut out; then x / 127.5 - 1;
+- ``disco``: bicubic with antialiasing (Pillow), clipped; then x / 127.5 - 1.
+"""
 
 FID_FLAVOURS: tuple[FidFlavour, ...] = get_args(FidFlavour)
 FVD_FLAVOURS: tuple[FvdFlavour, ...] = get_args(FvdFlavour)
-
-FID_RESIZE = {
-    "pytorch-fid": "bilinear, half-pixel centres, no antialiasing, on [0, 1]; then 2x - 1",
-    "torch-fidelity": "bilinear of TensorFlow 1, corners aligned, no antialiasing, on 0..255; then (x - 128) / 128",
-    "clean-fid": "bicubic with antialiasing (Pillow), on 0..255, clipped; then (x - 128) / 128",
-}
-"""What each flavour does, for the protocol of a result."""
-
-FVD_RESIZE = {
-    "direct": "bilinear to 224x224, no antialiasing; then x / 127.5 - 1",
-    "short-side": "shorter side to 224, bilinear, no antialiasing, middle cut out; then x / 127.5 - 1",
-    "disco": "bicubic with antialiasing to 224x224 (Pillow), clipped; then x / 127.5 - 1",
-}
-"""Likewise for FVD."""
 
 
 def inception_input(frames: np.ndarray, flavour: FidFlavour = "pytorch-fid") -> Tensor:

@@ -14,12 +14,6 @@ from torch import Tensor, nn
 
 LpipsTrunk = Literal["alex", "vgg"]
 
-UNUSED_KEYS_PREFIX = "classifier."
-"""The classifier of the trunk, which is not read."""
-
-MIN_SIZE_PX = {"alex": 31, "vgg": 16}
-"""Shortest side that each trunk can look at."""
-
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _NORM_EPS = 1e-10

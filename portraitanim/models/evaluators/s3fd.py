@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCALE = 0.25
-MIN_SCORE = 0.9
+_MIN_SCORE = 0.9  # of SyncNet's pipeline
 _CANDIDATE_SCORE, _CANDIDATE_OVERLAP, _MAX_CANDIDATES = 0.05, 0.3, 5000
 _FINAL_OVERLAP = 0.1
 _MEAN_RGB = (123.0, 117.0, 104.0)
@@ -135,13 +135,12 @@ def detector_input(image: np.ndarray) -> Tensor:
     return torch.from_numpy(small.astype(np.float32) - np.array(_MEAN_RGB, np.float32)).permute(2, 0, 1)
 
 
-def detect_faces(network: S3FD, image: np.ndarray, min_score: float = MIN_SCORE) -> np.ndarray:
+def detect_faces(network: S3FD, image: np.ndarray) -> np.ndarray:
     """Faces of one picture: float64 ``(faces, 5)``: x0, y0, x1, y1 in pixels and the score, best first.
 
     Args:
         network: on any device.
         image: uint8 RGB ``(3, height, width)``.
-        min_score: SyncNet's pipeline takes 0.9.
     """
     device = next(network.parameters()).device
     raw = network(detector_input(image)[None].to(device))
@@ -150,7 +149,7 @@ def detect_faces(network: S3FD, image: np.ndarray, min_score: float = MIN_SCORE)
     candidates = np.flatnonzero(scores > _CANDIDATE_SCORE)
     candidates = candidates[np.argsort(-scores[candidates], kind="stable")][:_MAX_CANDIDATES]
     kept = candidates[keep_distinct(boxes[candidates], _CANDIDATE_OVERLAP)]
-    kept = kept[scores[kept] > min_score]
+    kept = kept[scores[kept] > _MIN_SCORE]
     height, width = image.shape[1:]
     faces = np.concatenate([boxes[kept] * (width, height, width, height), scores[kept, None]], axis=1)
     return faces[keep_distinct(faces[:, :4], _FINAL_OVERLAP)]

@@ -13,11 +13,11 @@ from scipy.signal import medfilt
 from torch import Tensor
 
 from portraitanim.errors import ShapeError
+from portraitanim.models.evaluators.syncnet import FRAMES_PER_WINDOW
 
 MAX_SHIFT = 15
 MIN_UNBIASED_WINDOWS = 60
 SAMPLES_PER_FRAME = 640
-_FRAMES_PER_WINDOW = 5
 _SMOOTHING_WINDOWS = 9
 
 
@@ -48,7 +48,7 @@ def num_windows(num_frames: int, num_samples: int) -> int:
 
     It leaves out the last one that would fit, as published.
     """
-    return max(0, min(num_frames, num_samples // SAMPLES_PER_FRAME) - _FRAMES_PER_WINDOW)
+    return max(0, min(num_frames, num_samples // SAMPLES_PER_FRAME) - FRAMES_PER_WINDOW)
 
 
 def shift_distances(lips: Tensor, sound: Tensor, max_shift: int = MAX_SHIFT) -> Tensor:

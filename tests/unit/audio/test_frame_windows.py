@@ -33,10 +33,10 @@ def test_centred_window_holds_the_neighbours_and_repeats_the_edge(count: int, ha
         assert rows == [min(max(frame + step, 0), count - 1) for step in range(-half, half + 1)]
 
 
-@given(count=counts, fps=rates, trim=st.booleans())
-def test_whisper_rows_advance_with_the_sound_and_stay_inside_it(count: int, fps: float, trim: bool) -> None:
-    table = whisper_indices(count, fps, trim_to_audio=trim)
-    assert table.shape == (num_whisper_frames(count, fps, trim_to_audio=trim), 10)
+@given(count=counts, fps=rates)
+def test_whisper_rows_advance_with_the_sound_and_stay_inside_it(count: int, fps: float) -> None:
+    table = whisper_indices(count, fps)
+    assert table.shape == (num_whisper_frames(count, fps), 10)
     assert table.min() == 0
     assert table.max() <= count - 1
     assert (table.diff(dim=0) >= 0).all()
@@ -52,18 +52,8 @@ def test_published_count_of_frames_is_where_the_loop_ends(count: int, fps: float
     assert num_whisper_frames(count, fps) == frame + 1
 
 
-@given(count=counts, fps=rates)
-def test_trimmed_frames_begin_within_the_sound_and_cover_it(count: int, fps: float) -> None:
-    num_frames = num_whisper_frames(count, fps, trim_to_audio=True)
-    seconds = count / 50
-    assert (num_frames - 1) / fps < seconds + 1e-9
-    assert num_frames / fps >= seconds - 1e-9
-    assert num_frames < num_whisper_frames(count, fps)
-
-
-def test_demo_clip_makes_243_frames_as_published_and_241_trimmed() -> None:
-    assert num_whisper_frames(502, 24) == 243
-    assert num_whisper_frames(502, 24, trim_to_audio=True) == 241  # 10.04 s
+def test_demo_clip_makes_243_frames_as_published() -> None:
+    assert num_whisper_frames(502, 24) == 243  # 10.04 s
 
 
 @given(count=counts, data=st.data())
@@ -81,14 +71,6 @@ def test_windows_of_some_frames_are_those_of_all_frames(count: int, data: st.Dat
 def test_a_frame_behind_the_sound_is_refused() -> None:
     with pytest.raises(InputError, match="Frame 8 was asked for, the sound makes frames 0 to 7"):
         centred_windows(numbered_states(8), frames=[0, 8])
-
-
-def test_trimming_centred_windows_drops_the_frames_of_the_padding_only() -> None:
-    features = AudioFeatures(states=numbered_states(16), rate_hz=25.0, encoder="log-mel", num_padding_steps=3)
-    whole = frame_windows(features, "centred", 25.0)
-    trimmed = frame_windows(features, "centred", 25.0, trim_to_audio=True)
-    assert len(whole) == 16
-    assert torch.equal(trimmed, whole[:13])  # the last one still sees two frames of padding, as published
 
 
 def test_kind_of_window_must_fit_the_rate_of_the_states() -> None:

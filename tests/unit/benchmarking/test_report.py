@@ -115,6 +115,15 @@ def test_result_of_another_process_is_read() -> None:
     assert run_apart([sys.executable, "-c", f"print('noise'); print({printed!r})"]) == made_up_result()
 
 
+def test_only_want_of_memory_is_told_as_such() -> None:
+    def fails_with(text: str) -> ScenarioResult:
+        raise RuntimeError(text)
+
+    assert answer(lambda: fails_with("CUDA out of memory"))["exit_code"] == 5
+    with pytest.raises(RuntimeError, match="memory format"):
+        answer(lambda: fails_with("unsupported memory format"))
+
+
 def fails() -> ScenarioResult:
     raise FaceError("no face")
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from portraitanim.audio.encoders import load_audio_encoder
 from portraitanim.checkpoints.convert import convert
-from portraitanim.checkpoints.manifest import MANIFEST_NAME, read_manifest, sha256_of
+from portraitanim.checkpoints.manifest import MANIFEST_NAME, read_manifest
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE, audio_encoder_folder
 from portraitanim.config.audio import AudioConfig
 from portraitanim.errors import CheckpointError, InputError
+from portraitanim.media.files import sha256_of
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from tests import published_folders as published
 from tests.audio_checkpoints import xlsr

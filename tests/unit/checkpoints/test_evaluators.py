@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from portraitanim.checkpoints import download, file_download, registry
 from portraitanim.checkpoints.convert import convert
-from portraitanim.checkpoints.evaluators import EVALUATORS, MODEL_FILE
+from portraitanim.checkpoints.evaluators import EVALUATORS
 from portraitanim.checkpoints.manifest import git_sha1_of
 from portraitanim.checkpoints.registry import REGISTRY
 from portraitanim.checkpoints.store import WEIGHTS_VARIABLE
 from portraitanim.errors import CheckpointError, DamagedWeightsError, NetworkUnavailableError, PortraitAnimError
 from portraitanim.models.evaluators.face_reconstruction import FaceReconstruction
 from portraitanim.models.evaluators.inception import InceptionV3
+from portraitanim.models.evaluators.loading import MODEL_FILE
 from portraitanim.models.evaluators.lpips import Lpips
 from portraitanim.models.evaluators.syncnet import SyncNet
 from portraitanim.progress import SilentProgress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from portraitanim.checkpoints.registry import REGISTRY, find_entry
 from portraitanim.config.audio import AudioConfig
 from portraitanim.config.presets import load_preset
 from portraitanim.errors import DamagedWeightsError, InputError, MissingWeightsError, PortraitAnimError
+from portraitanim.training.checkpoint import whole_folder
 
 
 @pytest.fixture
@@ -121,6 +123,26 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_and_interrupt()
     assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of writing a folder whole: that of weights and that of checkpoints."""
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "before").touch()
+    replace = os.replace
+
+    def refuse_new(source: Path, goal: Path) -> None:
+        if Path(goal) == target and "old" not in source.name:
+            raise PermissionError(13, "no")
+        replace(source, goal)
+
+    monkeypatch.setattr(os, "replace", refuse_new)
+    with pytest.raises(PortraitAnimError), written_whole(target, overwrite=True) as partial:
+        (partial / "new").touch()
+    with pytest.raises(PortraitAnimError), whole_folder(target) as partial:
+        (partial / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["out", "out/before"]
 
 
 def test_too_small_disk_is_refused_at_once(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def test_missing_user_file_lists_the_presets() -> None:
         load_preset("nowhere.yaml")
 
 
-@pytest.mark.parametrize("text", ["sampling: [1", "just text", "- a list"])
-def test_file_that_is_no_mapping_is_an_error_with_its_name(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"sampling: [1", b"just text", b"- a list", b"name: \xe9"])
+def test_file_that_is_no_mapping_is_an_error_with_its_name(data: bytes, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text(text, encoding="utf-8")
+    broken.write_bytes(data)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
         load_preset(str(broken))
 

@@ -16,7 +16,7 @@ from portraitanim.errors import InputError, MissingWeightsError
 from portraitanim.evaluation.clip_result import ClipResult, features_path, read_clip_results
 from portraitanim.evaluation.clips import pair_folders
 from portraitanim.evaluation.protocol import EvaluationProtocol
-from portraitanim.evaluation.report import EvaluationReport, read_report
+from portraitanim.evaluation.report import EvaluationReport, read_reports
 from portraitanim.evaluation.runner import evaluate
 from portraitanim.media.image import load_image
 from portraitanim.media.video_writer import VideoWriter
@@ -88,7 +88,7 @@ def test_equal_and_blurred_videos_get_the_values_they_must(videos: Path, tmp_pat
     assert report.metrics["ssim"].value == pytest.approx((1 + blurred.values["ssim"]) / 2)
     assert report.metrics["ssim"].low <= report.metrics["ssim"].value <= report.metrics["ssim"].high
     assert report.fingerprint.num_frames == 2 * _NUM_FRAMES
-    assert read_report(tmp_path / "run") == report
+    assert read_reports(tmp_path / "run") == [report]
     assert (tmp_path / "run" / "thumbnails" / "b.jpg").is_file()
     assert "<b>b</b>" in (tmp_path / "run" / "report.html").read_text()
 

@@ -44,6 +44,7 @@ def test_grid_makes_a_row_for_each_combination() -> None:
         ({"title": "t"}, "no rows"),
         ({"title": "t", "runs": [{"name": "a"}, {"name": "a"}]}, "called 'a'"),
         ({"title": "t", "grid": {"lip_wait": [1]}}, "lip_weight"),
+        ({"title": "t", "grid": {"speed": "fast"}}, "grid.speed must be a list"),
         ({"title": "t", "runs": [{"name": "a", "drive": "wind"}]}, "drive"),
     ],
 )

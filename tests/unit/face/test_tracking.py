@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from portraitanim.errors import FaceError, InputError, ShapeError
 from portraitanim.face.detection import DetectedFace, FaceSearch
-from portraitanim.face.face_track import FaceTrack
+from portraitanim.face.face_track import FaceTrack, resample_track
 from portraitanim.face.landmarks import FaceMesh
-from portraitanim.face.tracking import resample_track, track_face
+from portraitanim.face.tracking import track_face
 from portraitanim.media.image import load_image, resize_image
 from portraitanim.media.video import iter_video
 from portraitanim.types import NUM_LANDMARKS, FaceLandmarks

@@ -37,6 +37,17 @@ def test_damaged_file_is_computed_anew(tmp_path: Path) -> None:
     assert cache.remembered("key", lambda: value(3))["x"][0] == 2
 
 
+def test_file_whose_time_cannot_be_set_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.remembered("key", lambda: value(1))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.remembered("key", lambda: pytest.fail("computed again"))["x"][0] == 1
+
+
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, max_bytes=10_000)
     for age, key in ((300, "a"), (200, "b")):

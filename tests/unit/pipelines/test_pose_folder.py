@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from portraitanim.errors import InputError, MediaError
 from portraitanim.pipelines.array_pickle import MAX_BYTES, read_array
-from portraitanim.pipelines.pose_folder import is_pose_folder, load_pose_folder
+from portraitanim.pipelines.pose_folder import load_pose_folder
 from portraitanim.types import NUM_LANDMARKS
 from tests.goldens import Golden
 
@@ -99,14 +99,6 @@ def test_points_without_depth_lie_at_zero(tmp_path: Path) -> None:
     track = load_pose_folder(write(tmp_path, POINTS[:, :2]))
     assert not track.landmarks.points[..., 2].any()
     assert "without depth" in track.source
-
-
-def test_only_folders_with_numbered_files_are_pose_folders(tmp_path: Path) -> None:
-    (tmp_path / "notes.pkl").write_bytes(b"")
-    assert not is_pose_folder(tmp_path)
-    write(tmp_path, POINTS)
-    assert is_pose_folder(tmp_path)
-    assert not is_pose_folder(tmp_path / "0.pkl")
 
 
 def test_gap_in_the_numbers_is_named(tmp_path: Path) -> None:
