@@ -168,6 +168,7 @@ def load_animator(
         cache: keep what is computed of a portrait on disk, see `FeatureCache`.
     """
     from portraitanim.audio.encoders import load_named_encoder
+    from portraitanim.face.mouth_reader import MOUTH_READER, MouthReader
     from portraitanim.pipelines.animator import Animator
     from portraitanim.pipelines.animator_parts import AnimatorParts
     from portraitanim.pipelines.feature_cache import FeatureCache
@@ -184,11 +185,13 @@ def load_animator(
     folder = audio_encoder_folder(choice.folder, used.audio)
     audio_encoder, audio = load_named_encoder(used.audio, folder, "cpu" if offload else place)
     used = replace(used, audio=audio)
+    reader = choice.folder / MOUTH_READER
     parts = AnimatorParts(
         pipeline=pipeline,
         preset=used,
         audio_encoder=audio_encoder,
         identity_encoder=_identity_encoder(used, str(place)),
+        mouth_reader=MouthReader.load(reader) if reader.is_file() else None,
         landmarker=installed("face-landmarker"),
         separator=installed("kim-vocal-2"),
         small_decoder=_small_decoder(used, number_format, place),

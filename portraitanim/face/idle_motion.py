@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -31,7 +32,17 @@ PIVOT_DEPTH_WIDTHS = 0.5
 
 MEAN_SECONDS_BETWEEN_BLINKS = 3.0
 
+MOUTH_FADE_SECONDS = 0.2
+"""So long the mouth takes from how the picture has it to what is said."""
+
 _EAR_TO_EAR = (234, 454)
+
+
+class MovesMouth(Protocol):
+    """What a mouth does while the head rests."""
+
+    def faces(self, frames: Sequence[int]) -> np.ndarray:
+        """Float64 ``(frames, 478, 3)`` in pixels of the portrait."""
 
 
 class IdleMotion:
@@ -45,16 +56,19 @@ class IdleMotion:
         fps: frames per second.
         seed: decides everything.
         amount: factor on turns, shifts and glances; 0 only blinks.
+        mouth: moves the mouth.
 
     Raises:
         ShapeError: the points are not ``(478, 3)``.
     """
 
-    def __init__(self, portrait: np.ndarray, fps: float, seed: int, amount: float = 1.0) -> None:
+    def __init__(
+        self, portrait: np.ndarray, fps: float, seed: int, amount: float = 1.0, mouth: MovesMouth | None = None
+    ) -> None:
         if portrait.shape != (NUM_LANDMARKS, 3):
             raise ShapeError(f"Landmarks of one face must be ({NUM_LANDMARKS}, 3), got {portrait.shape}.")
         random = np.random.default_rng(seed)
-        self._fps, self._amount = fps, amount
+        self._fps, self._amount, self._mouth = fps, amount, mouth
         self._rest = portrait.astype(np.float64)
         self._width = float(np.linalg.norm(self._rest[_EAR_TO_EAR[1]] - self._rest[_EAR_TO_EAR[0]]))
         self._turns = [SlowNoise(0.3, random) for _ in range(3)]
@@ -73,7 +87,11 @@ class IdleMotion:
         travel = [TRAVEL_WIDTHS * self._width * fade * noise.at(seconds) for noise in self._travel]
         glances = np.stack([0.05 * fade * noise.at(seconds) for noise in self._glances], axis=-1) * [1.0, 0.4]
         lift = 0.05 * fade * self._brows.at(seconds)
-        faces = _with_living_eyes(self._rest, self._blinks.at(seconds), glances, lift)
+        faces = np.repeat(self._rest[None], len(seconds), axis=0)
+        if self._mouth is not None:
+            share = np.minimum(seconds / MOUTH_FADE_SECONDS, 1.0)[:, None, None]
+            faces += share * (self._mouth.faces(frames) - faces)
+        faces = _with_living_eyes(faces, self._rest, self._blinks.at(seconds), glances, lift)
         depth = np.array([0.0, 0.0, PIVOT_DEPTH_WIDTHS * self._width])
         pivot = self._rest[list(RIGID_POINTS)].mean(0) + depth
         turned = pivot + np.einsum("tij,tnj->tni", turns, faces - pivot)
@@ -127,9 +145,10 @@ class Blinks:
             self._next += down + hold + up + 0.5 + random.exponential(MEAN_SECONDS_BETWEEN_BLINKS - 0.5)
 
 
-def _with_living_eyes(rest: np.ndarray, closed: np.ndarray, glances: np.ndarray, lift: np.ndarray) -> np.ndarray:
-    """The resting face ``(frames, 478, 3)`` with lids, irises and brows that move."""
-    faces = np.repeat(rest[None], len(closed), axis=0)
+def _with_living_eyes(
+    faces: np.ndarray, rest: np.ndarray, closed: np.ndarray, glances: np.ndarray, lift: np.ndarray
+) -> np.ndarray:
+    """Faces ``(frames, 478, 3)``, changed in place: lids, irises and brows move, by the sizes of the resting face."""
     upper, lower = np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T
     gap = rest[lower] - rest[upper]
     faces[:, upper] += 0.85 * closed[:, None, None] * gap

@@ -35,6 +35,7 @@ from portraitanim.pipelines.driving import DrivenMotion, encode_sound, read_wave
 from portraitanim.pipelines.driving_motion import has_sound, load_driving, portrait_motion
 from portraitanim.pipelines.feature_cache import PortraitMemory
 from portraitanim.pipelines.portrait import Portrait, prepare_portrait
+from portraitanim.pipelines.sound_mouth import SoundMouth
 from portraitanim.pipelines.sound_source import count_samples, file_chunks, stream_sound
 from portraitanim.progress import ProgressReporter
 from portraitanim.types import AudioTrack
@@ -113,15 +114,19 @@ class InputReader:
         if sound is not None:
             notes += self._notes(num_sounding, points)
         motion: Motion | None = None if points is None else DrivenMotion(points)
+        parts = self._plan.parts
         if self._plan.idle_motion:
-            motion = IdleMotion(portrait.landmarks, self._plan.sampling.fps, self._plan.sampling.seed)
+            mouth = None if sound is None else self._sound_mouth(sound, portrait)
+            sampling = self._plan.sampling
+            motion = IdleMotion(portrait.landmarks, sampling.fps, sampling.seed, mouth=mouth)
+            parts = parts if mouth is None else (*parts, "mouth")
         conditioning = make_conditioning(
             portrait,
             self._plan.preset,
             sound=sound,
             motion=motion,
             num_motion_frames=0 if points is None else len(points),
-            parts=self._plan.parts,
+            parts=parts,
             weights=self._plan.region_weights,
         )
         own = audio if audio is None or isinstance(audio, LiveSound) else Path(audio)
@@ -136,6 +141,12 @@ class InputReader:
             face=face,
             notes=notes,
         )
+
+    def _sound_mouth(self, sound: Sound, portrait: Portrait) -> SoundMouth | None:
+        reader, projection = self._parts.mouth_reader, self._parts.pipeline.audio_projection
+        if reader is None or projection is None or "mouth" in self._plan.parts:
+            return None
+        return SoundMouth(reader, projection, sound, portrait.landmarks, self._plan.region_weights.lip)
 
     def read_portrait(self, path: Path) -> tuple[Portrait, str]:
         """The portrait, and a sentence that says which face was taken."""

@@ -14,6 +14,7 @@ from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 
 if TYPE_CHECKING:
     from portraitanim.audio.encoders import AudioEncoder
+    from portraitanim.face.mouth_reader import MouthReader
     from portraitanim.pipelines.memory_plan import MemoryPlan
 
 
@@ -26,6 +27,7 @@ class AnimatorParts:
         preset: their system.
         audio_encoder: the encoder they were trained with.
         identity_encoder: `portraitanim.face.identity.IdentityEncoder`, where the networks read the identity.
+        mouth_reader: reads the mouth from sound, where the weights have one.
         landmarker: folder or file of MediaPipe's face landmarker, where it is installed.
         separator: folder of the network that takes the voice out of a sound, where it is installed.
         small_decoder: diffusers' ``AutoencoderTiny`` for the same latents, where it is installed.
@@ -40,6 +42,7 @@ class AnimatorParts:
     preset: Preset
     audio_encoder: AudioEncoder
     identity_encoder: Any | None = None
+    mouth_reader: MouthReader | None = None
     landmarker: Path | None = None
     separator: Path | None = None
     small_decoder: Any | None = None

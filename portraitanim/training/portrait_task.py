@@ -24,6 +24,7 @@ from portraitanim.diffusion.noise import mixed_noise
 from portraitanim.errors import InputError
 from portraitanim.face.drawing import draw_landmarks
 from portraitanim.face.mesh_topology import mirror_points
+from portraitanim.face.mouth_reader import MOUTH_READER, MouthReader
 from portraitanim.face.moving_portrait import MovingPortrait
 from portraitanim.face.regions import face_box, face_region_map, mask_pyramid, region_masks, union_box
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
@@ -50,6 +51,9 @@ class PortraitTask:
         config: the recipe.
         encoder: encodes sound where no states are stored, or where sound is changed; made on first use.
         carried_encoder: folder of the audio encoder, which becomes a part of the weights; ``None``: it does not.
+
+    Attributes:
+        mouth_reader: becomes a part of the weights, where there is one.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class PortraitTask:
         self.pipeline, self.preset, self.config = pipeline, preset, config
         self._make_encoder, self._carried_encoder = encoder, carried_encoder
         self._encoder: AudioEncoder | None = None
+        self.mouth_reader: MouthReader | None = None
         self.dataset = ClipDataset(config.data, config.engine.seed)
         for record in self.dataset.records:
             if abs(record.fps - preset.sampling.fps) > 1e-3 or record.size_px != preset.sampling.size_px:
@@ -113,10 +118,12 @@ class PortraitTask:
         return batch
 
     def save(self, folder: Path, device: torch.device) -> None:
-        """Write the pipeline, the preset that it was built from, and the audio encoder that it hears by."""
+        """Write the pipeline, the preset that it was built from, mouth reader, and the audio encoder it hears by."""
         del device
         self.pipeline.save_pretrained(folder)
         write_preset(self.preset, folder)
+        if self.mouth_reader is not None:
+            self.mouth_reader.save(folder / MOUTH_READER)
         if self._carried_encoder is not None:
             link_encoder(self._carried_encoder, folder / AUDIO_ENCODER_FOLDER)
 

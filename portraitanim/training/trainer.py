@@ -21,6 +21,7 @@ from portraitanim.config.training import (
     TrainingConfig,
 )
 from portraitanim.errors import ConfigError
+from portraitanim.face.mouth_reader import MOUTH_READER, MouthReader
 from portraitanim.pipelines.build import build_pipeline
 from portraitanim.pipelines.portrait_animation import PortraitAnimationPipeline
 from portraitanim.pipelines.weights_folder import load_audio_projection, load_autoencoder, load_pipeline, named_folder
@@ -102,11 +103,21 @@ def make_task(
     encoder = partial(load_audio_encoder, preset.audio.encoder, encoder_folder)
     task = PortraitTask(pipeline, preset, config, encoder, carried_encoder)
     learning = choose_trainable(task.network, config.trainable)
+    task.mouth_reader = kept_mouth_reader(config, learning)
     logger.info("%d of %d tensors learn.", len(learning), len(list(task.network.parameters())))
     if config.engine.gradient_checkpointing:
         pipeline.denoising_unet.enable_gradient_checkpointing()
         pipeline.reference_unet.enable_gradient_checkpointing()
     return task
+
+
+def kept_mouth_reader(config: TrainingConfig, learning: Sequence[str]) -> MouthReader | None:
+    """The mouth reader of the weights that training goes on from, which fits as long as the audio projection stays."""
+    if config.start is None or config.audio_projection is not None:
+        return None
+    path = named_folder("start", config.start) / MOUTH_READER
+    changed = any(name.startswith("audio_projection") for name in learning)
+    return MouthReader.load(path) if path.is_file() and not changed else None
 
 
 def starting_pipeline(config: TrainingConfig, preset: Preset) -> PortraitAnimationPipeline:

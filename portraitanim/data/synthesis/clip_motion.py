@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from portraitanim.data.synthesis.driver_motion import HeadPoses, separate_motion
-from portraitanim.data.synthesis.expression_basis import ExpressionBasis, FaceMeasures
+from portraitanim.data.synthesis.expression_basis import POUT_WIDTHS, ExpressionBasis, FaceMeasures
 from portraitanim.data.synthesis.idle_motion import IdleMotion, head_sway, idle_motion
 from portraitanim.data.synthesis.sound_variation import (
     DrawsBackground,
@@ -218,7 +218,7 @@ class MotionSource:
             FaceMeasures(
                 opening=mouth.opening,
                 width=width,
-                pout=with_lips[:, 0] + 0.008 * mouth.pout,
+                pout=with_lips[:, 0] + POUT_WIDTHS * mouth.pout,
                 upper_lip=with_lips[:, 1],
                 corners=with_lips[:, 2],
                 lids=-idle.closed * lid_gap,

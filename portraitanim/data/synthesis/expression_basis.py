@@ -11,7 +11,11 @@ from portraitanim.data.synthesis.driver_motion import DriverMotion, face_width
 from portraitanim.face.expression_transfer import fit_motion_transforms
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
 from portraitanim.face.mesh_topology import mirror_points
+from portraitanim.face.mouth_reader import close_lips, keep_apart
 from portraitanim.face.transforms import fit_similarity
+
+POUT_WIDTHS = 0.008
+"""How far lips come forward that pout, in face widths."""
 
 _RIDGE, _LEAST_VARIANCE = 0.002, 1e-8
 _UPPER_LID, _LOWER_LID = np.array((*RIGHT_EYELID_PAIRS, *LEFT_EYELID_PAIRS)).T
@@ -100,7 +104,7 @@ class ExpressionBasis:
         modes = modes.reshape(told.shape[1], *neutral.shape)
         # People talk a little to one side; all measures are of both sides, so the halves may be averaged.
         modes = (modes + mirror_points(modes, 0.0)) / 2
-        neutral = _lips_closed((neutral + mirror_points(neutral, 0.0)) / 2, modes[0])
+        neutral = close_lips((neutral + mirror_points(neutral, 0.0)) / 2, modes[0])
         company = np.linalg.lstsq(told[:, :2], told[:, 2:5], rcond=1e-6)[0]
         return cls(neutral=neutral, modes=modes, company=company)
 
@@ -108,24 +112,11 @@ class ExpressionBasis:
         """A face ``(478, 3)`` with its lips together and the jaw raised as far as that takes, float64."""
         rest = points.astype(np.float64)
         linear = fit_motion_transforms(self.neutral, rest).linear
-        return _lips_closed(rest, np.einsum("nij,nj->ni", linear, self.modes[0]))
+        return close_lips(rest, np.einsum("nij,nj->ni", linear, self.modes[0]))
 
     def shapes(self, measures: FaceMeasures) -> np.ndarray:
         """The face ``(frames, 478, 3)`` that shows the measures; lips and lids never pass through each other."""
         shapes = self.neutral + np.einsum("tm,mnc->tnc", measures.table(), self.modes)
         for upper, lower in ((_UPPER_LIP, _LOWER_LIP), (_UPPER_LID, _LOWER_LID)):
-            overlap = np.maximum(shapes[:, upper, 1] - shapes[:, lower, 1], 0)
-            shapes[:, upper, 1] -= overlap / 2
-            shapes[:, lower, 1] += overlap / 2
+            keep_apart(shapes, upper, lower)
         return shapes
-
-
-def _lips_closed(points: np.ndarray, opening_mode: np.ndarray) -> np.ndarray:
-    """Undo the opening along its mode, then let each pair of lip points meet in its middle."""
-    middle = [0, 1, 5]
-    gap = np.linalg.norm(points[_LOWER_LIP[middle]] - points[_UPPER_LIP[middle]], axis=-1).mean()
-    per_unit = np.linalg.norm(opening_mode[_LOWER_LIP[middle]] - opening_mode[_UPPER_LIP[middle]], axis=-1).mean()
-    closed = points - gap / per_unit * opening_mode
-    meeting = (closed[_UPPER_LIP] + closed[_LOWER_LIP]) / 2
-    closed[_UPPER_LIP] = closed[_LOWER_LIP] = meeting
-    return closed
