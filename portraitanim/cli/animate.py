@@ -62,7 +62,7 @@ def animate(
     ] = None,
     idle_motion: Annotated[
         bool | None,
-        typer.Option(help="Blinks and small turns where sound drives alone.", rich_help_panel=_MOTION),
+        typer.Option(help="Blinks, small turns, the mouth, where sound drives alone.", rich_help_panel=_MOTION),
     ] = None,
     motion_sync: Annotated[
         str | None,

@@ -47,7 +47,8 @@ class AnimationOptions:
         duration_seconds: length of the video; ``None`` to the end of what drives.
         look_ahead_seconds: where sound still arrives: how much behind a frame is heard, and waited for, by encoders
             that are made for whole files (wav2vec 2.0, Whisper).
-        idle_motion: blinks and small turns of the head where sound drives alone, for weights that read landmarks.
+        idle_motion: blinks and small turns of the head where sound drives alone, for weights that read landmarks; and
+            the mouth, where they can read it from the sound.
         motion_sync: ``paper`` carries the driver's motion to the portrait's own proportions; ``published`` does as
             EchoMimic's code; ``none`` draws the landmarks as they are.
         smoothing: how jitter is taken out of driving landmarks.

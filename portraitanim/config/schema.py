@@ -239,8 +239,8 @@ class Preset:
     moves_portrait: bool = False
     """The denoising UNet adds the latents of the portrait where the landmarks say that it is, see `moving_portrait`."""
     idle_motion: bool = False
-    """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing. For weights whose
-    head would stay still without landmarks."""
+    """Where sound drives alone: draw a resting face's blinks and small turns, instead of nothing; and the mouth, where
+    the weights have a reader of it. For weights whose head would stay still without landmarks."""
 
     def __post_init__(self) -> None:
         _check_preset(self)
