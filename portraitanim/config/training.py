@@ -235,11 +235,10 @@ class ObjectiveConfig:
     """The loss and what is drawn for it.
 
     ``min_snr_gamma`` ``None`` weighs all timesteps alike. ``sampling_timesteps`` is the share of samples whose
-    timestep is one of those that the preset's sampler visits; the others are uniform. ``first_timestep`` is the share
-    of samples that have the first of these, where the conditions alone say what to make; it goes before the other
-    share. ``lip_weight`` and ``expression_weight`` are added to the weight 1 of every latent pixel where the region
-    masks are 1. ``spatial_weight`` turns on EchoMimic's loss in pixels, on ``spatial_frames`` frames of each sample
-    (0: all); ``lpips_weight`` is the weight of its perceptual term, whose network is read from ``lpips_weights``.
+    timestep is one of those that the preset's sampler visits; the others are uniform. ``lip_weight`` and
+    ``expression_weight`` are added to the weight 1 of every latent pixel where the region masks are 1.
+    ``spatial_weight`` turns on EchoMimic's loss in pixels, on ``spatial_frames`` frames of each sample (0: all);
+    ``lpips_weight`` is the weight of its perceptual term, whose network is read from ``lpips_weights``.
     """
 
     min_snr_gamma: float | None = 5.0
@@ -251,7 +250,6 @@ class ObjectiveConfig:
     scaled_linear_betas: bool = False
     """Quirk of Hallo: trained on another schedule of betas than it samples with."""
     sampling_timesteps: float = 0.0
-    first_timestep: float = 0.0
     lip_weight: float = 0.0
     expression_weight: float = 0.0
     spatial_weight: float = 0.0
@@ -260,8 +258,7 @@ class ObjectiveConfig:
     lpips_weights: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sampling_timesteps", "first_timestep"):
-            require(0 <= getattr(self, name) <= 1, f"objective.{name}", "a share", getattr(self, name))
+        require(0 <= self.sampling_timesteps <= 1, "objective.sampling_timesteps", "a share", self.sampling_timesteps)
         for name in ("noise_offset", "lip_weight", "expression_weight", "spatial_weight", "lpips_weight"):
             require(getattr(self, name) >= 0, f"objective.{name}", ">= 0", getattr(self, name))
         scale = self.noise_scale

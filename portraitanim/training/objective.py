@@ -36,14 +36,9 @@ class NoiseSchedule(nn.Module):
         self.register_buffer("signal", power.sqrt().float(), persistent=False)
         self.register_buffer("noise", (1 - power).sqrt().float(), persistent=False)
 
-    def draw_timestep(self, share_visited: float, generator: torch.Generator, share_first: float = 0.0) -> int:
-        """A timestep: the sampler's first with probability ``share_first``; of the rest any that it visits, or any.
-
-        ``share_visited`` divides the rest.
-        """
+    def draw_timestep(self, share_visited: float, generator: torch.Generator) -> int:
+        """A timestep: with probability ``share_visited`` one of the sampler's, else any."""
         kind, which = torch.rand(2, generator=generator).tolist()
-        if share_first and torch.rand(1, generator=generator).item() < share_first:
-            return self.visited[0]
         if kind < share_visited:
             return self.visited[int(which * len(self.visited))]
         return int(which * self.num_timesteps)

@@ -153,8 +153,7 @@ class PortraitTask:
             factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
             size = tuple(side // factor for side in values["pictures"].shape[-2:])
         num_frames = self.config.data.num_frames
-        schedule = self.module.schedule
-        timestep = schedule.draw_timestep(objective.sampling_timesteps, generator, objective.first_timestep)
+        timestep = self.module.schedule.draw_timestep(objective.sampling_timesteps, generator)
         noise = torch.randn(num_frames, channels, *size, generator=generator)
         sampling = self.preset.sampling
         if sampling.shared_noise:
