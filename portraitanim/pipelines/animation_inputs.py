@@ -144,7 +144,7 @@ class InputReader:
 
     def _sound_mouth(self, sound: Sound, portrait: Portrait) -> SoundMouth | None:
         reader, projection = self._parts.mouth_reader, self._parts.pipeline.audio_projection
-        if reader is None or projection is None or "mouth" in self._plan.parts:
+        if reader is None or projection is None:
             return None
         return SoundMouth(reader, projection, sound, portrait.landmarks, self._plan.region_weights.lip)
 
