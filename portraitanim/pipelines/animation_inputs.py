@@ -143,9 +143,10 @@ class InputReader:
         )
 
     def _sound_mouth(self, sound: Sound, portrait: Portrait) -> SoundMouth | None:
-        reader, projection = self._parts.mouth_reader, self._parts.pipeline.audio_projection
-        if reader is None or projection is None:
+        reader = self._parts.mouth_reader
+        if reader is None:
             return None
+        projection = self._parts.pipeline.audio_projection
         return SoundMouth(reader, projection, sound, portrait.landmarks, self._plan.region_weights.lip)
 
     def read_portrait(self, path: Path) -> tuple[Portrait, str]:
