@@ -17,6 +17,7 @@ from portraitanim.data.synthesis.clip_motion import MotionSource
 from portraitanim.data.synthesis.mouth_reading import fit_mouth_reader
 from portraitanim.data.synthesis.talking_tracks import load_tracks
 from portraitanim.face.mouth_reader import MOUTH_READER
+from portraitanim.media.files import whole_file
 from portraitanim.pipelines.weights_folder import load_audio_projection
 
 
@@ -32,7 +33,8 @@ def main() -> None:
         basis = MotionSource(load_tracks(arguments.talking, arguments.tracks or Path(scratch))).basis
     projection = load_audio_projection(arguments.weights / "audio_projection")
     reader = fit_mouth_reader(projection, SpeechMotionDataset(arguments.speech), basis, arguments.clips)
-    reader.save(arguments.weights / MOUTH_READER)
+    with whole_file(arguments.weights / MOUTH_READER) as partial:
+        reader.save(partial)
 
 
 if __name__ == "__main__":

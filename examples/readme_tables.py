@@ -1,6 +1,7 @@
-"""Write the tables of results in README.md from the JSON files beside this script.
+r"""Write the tables of results in README.md from the JSON files beside this script.
 
-    portraitanim eval --dataset wild --root HELD_OUT --weights tiny --sweep tiny --json > examples/tiny_sweep.json
+    portraitanim eval --dataset wild --root HELD_OUT --weights tiny --sweep tiny --output sweep-tiny --json \
+        > examples/tiny_sweep.json
     portraitanim bench --speed exact --speed balanced --speed fast --output examples/cpu_bench.json
     portraitanim bench --memory --preset tiny --preset examples/presets/middle.yaml --output examples/cpu_memory.json
     python examples/readme_tables.py            # or --check: say whether the README is up to date

@@ -89,9 +89,7 @@ class ReadMouth:
 
     def __init__(self, reader: MouthReader, portrait: np.ndarray) -> None:
         self._reader = reader
-        rest = portrait.astype(np.float64)
-        linear = fit_motion_transforms(reader.neutral, rest).linear
-        self._rest = close_lips(rest, np.einsum("nij,nj->ni", linear, reader.modes[0]))
+        self._rest = with_closed_lips(portrait, reader.neutral, reader.modes[0])
         self._transforms = fit_motion_transforms(reader.neutral, self._rest)
 
     def faces(self, measures: np.ndarray) -> np.ndarray:
@@ -107,6 +105,19 @@ def keep_apart(shapes: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> None
     overlap = np.maximum(shapes[:, upper, 1] - shapes[:, lower, 1], 0)
     shapes[:, upper, 1] -= overlap / 2
     shapes[:, lower, 1] += overlap / 2
+
+
+def with_closed_lips(points: np.ndarray, neutral: np.ndarray, opening_mode: np.ndarray) -> np.ndarray:
+    """A face ``(478, 3)`` with its lips together and the jaw raised as far as that takes, float64.
+
+    Args:
+        points: of the face.
+        neutral: a face at rest, ``(478, 3)`` in face widths.
+        opening_mode: how the points of that face move as the lips open, ``(478, 3)``.
+    """
+    rest = points.astype(np.float64)
+    linear = fit_motion_transforms(neutral, rest).linear
+    return close_lips(rest, np.einsum("nij,nj->ni", linear, opening_mode))
 
 
 def close_lips(points: np.ndarray, opening_mode: np.ndarray) -> np.ndarray:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from portraitanim.data.synthesis.driver_motion import DriverMotion, face_width
-from portraitanim.face.expression_transfer import fit_motion_transforms
 from portraitanim.face.landmark_groups import LEFT_EYELID_PAIRS, LIP_PAIRS, RIGHT_EYELID_PAIRS, RIGID_POINTS
 from portraitanim.face.mesh_topology import mirror_points
-from portraitanim.face.mouth_reader import close_lips, keep_apart
+from portraitanim.face.mouth_reader import close_lips, keep_apart, with_closed_lips
 from portraitanim.face.transforms import fit_similarity
 
 POUT_WIDTHS = 0.008
@@ -109,10 +108,8 @@ class ExpressionBasis:
         return cls(neutral=neutral, modes=modes, company=company)
 
     def with_closed_lips(self, points: np.ndarray) -> np.ndarray:
-        """A face ``(478, 3)`` with its lips together and the jaw raised as far as that takes, float64."""
-        rest = points.astype(np.float64)
-        linear = fit_motion_transforms(self.neutral, rest).linear
-        return close_lips(rest, np.einsum("nij,nj->ni", linear, self.modes[0]))
+        """See `portraitanim.face.mouth_reader.with_closed_lips`."""
+        return with_closed_lips(points, self.neutral, self.modes[0])
 
     def shapes(self, measures: FaceMeasures) -> np.ndarray:
         """The face ``(frames, 478, 3)`` that shows the measures; lips and lids never pass through each other."""
