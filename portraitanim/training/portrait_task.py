@@ -73,7 +73,8 @@ class PortraitTask:
             if abs(record.fps - preset.sampling.fps) > 1e-3 or record.size_px != preset.sampling.size_px:
                 raise InputError(
                     f"Clip {record.clip_id} is {record.size_px} px at {record.fps:g} fps, {preset.name} reads "
-                    f"{preset.sampling.size_px} px at {preset.sampling.fps:g} fps. Prepare the dataset for it."
+                    f"{preset.sampling.size_px} px at {preset.sampling.fps:g} fps. Prepare the dataset for it: "
+                    f"prep --size {preset.sampling.size_px} --set fps={preset.sampling.fps:g}."
                 )
             if config.data.latents == "cached" and record.latents is None:
                 raise InputError(no_latents(record))
